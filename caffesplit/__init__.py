@@ -1,0 +1,1 @@
+"""Split the convolutions of Caffe nets by what their training reveals."""

@@ -1,0 +1,1 @@
+"""Data sets, ready for Caffe's data layers."""

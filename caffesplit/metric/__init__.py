@@ -1,0 +1,1 @@
+"""Kernels over time: path, displacement, TPM, entropy, norms. Pure."""

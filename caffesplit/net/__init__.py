@@ -1,0 +1,1 @@
+"""The network in memory: layers, blobs, phases, checks. Pure."""

@@ -1,0 +1,1 @@
+"""Log records and scores as tables and figures."""

@@ -1,0 +1,1 @@
+"""Deciding what to split and rewriting nets and weights accordingly. Pure."""

@@ -1,0 +1,1 @@
+"""Chains and controlled comparisons of training jobs."""
