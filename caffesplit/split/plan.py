@@ -1,0 +1,106 @@
+"""What will be split, and how: one frozen value, decided from scores."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from caffesplit.errors import SplitError
+from caffesplit.metric.trajectory import LayerScores, WindowScores
+from caffesplit.split.partition import partition
+
+METHODS = ("residual", "extension")
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """The split of one layer: which kernels are fast, which slow, and the form."""
+
+    name: str
+    method: str
+    partition: str
+    fast: tuple[int, ...]
+    slow: tuple[int, ...]
+    tpm: tuple[float | None, ...] = ()
+    """TPM per kernel, None where undefined; for the reader, not used by the split."""
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise SplitError(
+                f"method {self.method!r} for layer {self.name!r}", f"one of {', '.join(METHODS)}"
+            )
+        if not self.fast or not self.slow:
+            raise SplitError(
+                f"layer {self.name!r} with {len(self.fast)} fast and {len(self.slow)} slow kernels",
+                "at least one of each",
+            )
+        if sorted(self.fast + self.slow) != list(range(self.num_output)):
+            raise SplitError(
+                f"layer {self.name!r} whose fast and slow kernels are not 0 … "
+                f"{self.num_output - 1}, each once",
+                "a partition of its kernels",
+                "Take the kernel numbers from `caffesplit tpm --per-kernel`.",
+            )
+
+    @property
+    def num_output(self) -> int:
+        return len(self.fast) + len(self.slow)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The splits of one derived experiment, decided in one window of training."""
+
+    layers: tuple[LayerPlan, ...]
+    window: tuple[int, int]
+    iterations: tuple[int, ...]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        names = [layer.name for layer in self.layers]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise SplitError(f"layer {doubled[0]!r} planned twice", "each layer once")
+
+
+def decide(
+    scores: WindowScores,
+    layers: Sequence[str],
+    groups: Mapping[str, int],
+    method: str,
+    specification: str,
+    seed: int = 0,
+) -> Plan:
+    """The plan that splits `layers` by one method and one partition specification."""
+    by_name = {layer.name: layer for layer in scores.layers}
+    return Plan(
+        tuple(
+            _plan_layer(by_name[name], groups.get(name, 1), method, specification, seed)
+            for name in layers
+        ),
+        scores.window,
+        scores.iterations,
+        seed,
+    )
+
+
+def _plan_layer(
+    scores: LayerScores, group: int, method: str, specification: str, seed: int
+) -> LayerPlan:
+    rng = layer_rng(seed, scores.name, purpose="partition")
+    try:
+        fast, slow = partition(specification, scores.kernels, rng, group)
+    except SplitError as error:
+        raise SplitError(
+            f"layer {scores.name!r}: {error.found}", error.expected, error.remedy
+        ) from error
+    tpm = tuple(None if np.isnan(value) else float(value) for value in scores.kernels)
+    return LayerPlan(scores.name, method, specification, fast, slow, tpm)
+
+
+def layer_rng(seed: int, layer: str, purpose: str) -> np.random.Generator:
+    """A random stream of its own per layer and purpose: other layers do not change its draws."""
+    return np.random.default_rng([seed, zlib.crc32(f"{purpose} {layer}".encode())])

@@ -1,0 +1,160 @@
+"""Writing a derived experiment: solver, nets, initial weights and the record of the split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from caffesplit.errors import SplitError
+from caffesplit.experiment import Experiment, named_paths
+from caffesplit.formats import caffemodel, prototxt
+from caffesplit.formats.output import replacing
+from caffesplit.formats.prototxt import Message, quote
+from caffesplit.net import check, graph
+from caffesplit.net.graph import Net
+from caffesplit.split.forms import Setting
+from caffesplit.split.plan import Plan
+from caffesplit.split.plan_json import as_json
+from caffesplit.split.rewrite import Split, rewrite_net, rewrite_weights, split
+from caffesplit.split.solver_text import derived_solver
+
+HASH_CHUNK = 1 << 22
+
+
+def derive(
+    experiment: Experiment,
+    plan: Plan,
+    weights_path: Path,
+    out: Path,
+    setting: Setting | None = None,
+    assignments: Sequence[str] = (),
+    force: bool = False,
+) -> Split:
+    """Write the experiment that `plan` derives, into the folder `out`.
+
+    `out` gets solver.prototxt, train_val.prototxt, init.caffemodel, split.json and, where the
+    base has one, deploy.prototxt: all of them or, on any error, none.
+
+    Raises:
+        SplitError: if the plan cannot be carried out on this experiment.
+        OutputError: if `out` holds these files already and `force` is false.
+        WeightsError, PrototxtError: if an input is damaged.
+    """
+    setting = setting or Setting()
+    change = split(experiment.net, caffemodel.read(weights_path), plan, setting)
+    derived = _checked(experiment.net, rewrite_net(experiment.net, change))
+    net_text = _relocated(experiment, derived, out)
+    solver_text = derived_solver(
+        experiment.solver_tree,
+        _path_from_root(experiment, out / "train_val.prototxt"),
+        _path_from_root(experiment, out / experiment.snapshot_prefix.name),
+        assignments,
+    )
+    texts = {"solver.prototxt": solver_text, "train_val.prototxt": net_text}
+    inputs = [experiment.solver_path, experiment.net_path, weights_path]
+    if experiment.deploy_path is not None:
+        path = experiment.deploy_path
+        deploy = graph.build(prototxt.load(path), str(path))
+        texts["deploy.prototxt"] = rewrite_net(deploy, change).tree
+        inputs.append(path)
+
+    names = [*texts, "init.caffemodel", "split.json"]
+    with replacing(*(out / name for name in names), force=force, inputs=inputs) as staged:
+        target = dict(zip(names, staged, strict=True))
+        with ThreadPoolExecutor(1) as pool:
+            hashes = pool.map(_sha256, inputs)
+            caffemodel.splice(
+                weights_path, target["init.caffemodel"], rewrite_weights(derived, change)
+            )
+        for name, tree in texts.items():
+            target[name].write_bytes(prototxt.encode(tree))
+        record = {
+            "plan": as_json(plan),
+            "setting": asdict(setting),
+            "set": list(assignments),
+            "inputs": [
+                {"path": os.path.relpath(path, out), "sha256": digest}
+                for path, digest in zip(inputs, hashes, strict=True)
+            ],
+            "versions": _versions(),
+        }
+        target["split.json"].write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return change
+
+
+def _checked(base: Net, derived: Net) -> Net:
+    """The derived net, held against the rules of a legal net, as far as the base kept them."""
+    known = {finding.message for finding in check.check_net(base)}
+    for finding in check.check_net(derived):
+        if not finding.warning and finding.message not in known:
+            raise SplitError(
+                f"the derived net would be illegal: {finding.message}",
+                "a legal net",
+                "`caffesplit check` shows what is wrong with the base net.",
+                finding.at,
+            )
+    return derived
+
+
+def _path_from_root(experiment: Experiment, path: Path) -> str:
+    """How the derived solver names a file of its own, so that it is found as the base's are.
+
+    Relative to the base's root where Caffe is called from there or where the solvers' own
+    folders are the root; absolute where the derived folder lies elsewhere.
+    """
+    root, path = experiment.root.resolve(), path.resolve()
+    if root == experiment.folder.resolve() or path.is_relative_to(root):
+        return os.path.relpath(path, root)
+    return str(path)
+
+
+def _relocated(experiment: Experiment, derived: Net, out: Path) -> Message:
+    """The net's text, with relative data paths made absolute where the new place needs it.
+
+    That is so where the base's root is its own folder, or where `out` lies outside the root:
+    then the derived experiment's root is `out`.
+    """
+    root = experiment.root.resolve()
+    if root != experiment.folder.resolve() and out.resolve().is_relative_to(root):
+        return derived.tree
+    moved: dict[int, str] = {}
+    for field, path in named_paths(derived):
+        source = root / path
+        if source.exists() and not ((out / path).exists() and source.samefile(out / path)):
+            moved[id(field)] = str(source)
+    return _with_values(derived.tree, moved) if moved else derived.tree
+
+
+def _with_values(message: Message, values: dict[int, str]) -> Message:
+    """The tree with the given fields (by identity) set to other strings."""
+    for field in message.fields:
+        if id(field) in values:
+            new = field.with_value(prototxt.Scalar(quote(values[id(field)])))
+        elif isinstance(field.value, Message):
+            new = field.with_value(_with_values(field.value, values))
+        else:
+            continue
+        if new != field:
+            message = message.replaced(field, new)
+    return message
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(HASH_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, Any]:
+    packages = ("caffesplit", "numpy", "protobuf")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
