@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from caffesplit.experiment import Experiment
+    from caffesplit.net.graph import Net
+    from caffesplit.split.plan import Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,6 +34,23 @@ class WindowType(click.ParamType):
         if int(first) >= int(last):
             self.fail(f"{value!r} ends before it starts; write the smaller iteration first")
         return int(first), int(last)
+
+
+class PairType(click.ParamType):
+    """`X,Y`, two numbers, as a tuple."""
+
+    name = "X,Y"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            first, second = map(float, str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a pair of numbers; write it as in -0.2,2")
+        return first, second
 
 
 experiment = click.argument("exp", type=click.Path(), metavar="EXP")
@@ -59,3 +84,109 @@ def windows(required: bool = True) -> Callable[[F], F]:
         required=required,
         help="Window of iterations, inclusive; may be repeated.",
     )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What `plan` and `split` decide by: the window, the layers, the method, the partition."""
+
+    window: tuple[int, int] | None
+    layers: tuple[str, ...]
+    top: int | None
+    method: str
+    partition: str
+    seed: int
+
+    def plan(self, experiment: Experiment, prefix: str | None) -> Plan:
+        """Score the experiment's kernels in the window and decide."""
+        from caffesplit.study.decide import decide
+
+        if self.window is None:
+            raise click.UsageError("Missing option '--window A:B' (or '--plan FILE').")
+        if bool(self.layers) == (self.top is not None):
+            raise click.UsageError("Say what to split: --layer L (may be repeated), or --top K.")
+        return decide(
+            experiment,
+            self.window,
+            self.top if self.top is not None else self.layers,
+            self.method,
+            self.partition,
+            self.seed,
+            prefix,
+        )
+
+    def refuse_beside_plan(self) -> None:
+        """A plan file has decided already: nothing else may say otherwise."""
+        if self.window or self.layers or self.top is not None:
+            raise click.UsageError("--plan has decided: leave out --window, --layer and --top.")
+
+
+def decision(function: F) -> F:
+    """The options of a `Decision`, handed on as one argument."""
+
+    @click.option("--window", type=WindowType(), help="Window of iterations to score in.")
+    @click.option(
+        "--layer", "layers", multiple=True, metavar="L", help="Split this layer; may be repeated."
+    )
+    @click.option(
+        "--top",
+        type=click.IntRange(min=1),
+        metavar="K",
+        help="Split the K layers of highest entropy.",
+    )
+    @click.option(
+        "--method",
+        default="residual",
+        show_default=True,
+        type=click.Choice(["residual", "extension"]),
+        help="Form of the split.",
+    )
+    @click.option(
+        "--partition",
+        default="half",
+        show_default=True,
+        metavar="P",
+        help="half, mean, threshold:T, count:K, random[:K] or inverse:P.",
+    )
+    @click.option(
+        "--seed",
+        default=0,
+        show_default=True,
+        type=click.IntRange(min=0),
+        help="Seed of noise and random partitions.",
+    )
+    @functools.wraps(function)
+    def with_decision(
+        *args: Any,
+        window: tuple[int, int] | None,
+        layers: tuple[str, ...],
+        top: int | None,
+        method: str,
+        partition: str,
+        seed: int,
+        **kwargs: Any,
+    ) -> Any:
+        made = Decision(window, layers, top, method, partition, seed)
+        return function(*args, decision=made, **kwargs)
+
+    return with_decision  # type: ignore[return-value]
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a plan.json or split.json."""
+    from caffesplit.split.plan_json import parse_plan
+
+    return parse_plan(path.read_text(encoding="utf-8", errors="replace"), str(path))
+
+
+def load_net(target: Path, root: str | None) -> Net:
+    """The net of an experiment, or the net that a prototxt holds itself."""
+    from caffesplit.experiment import load
+    from caffesplit.formats import prototxt
+    from caffesplit.net import graph
+
+    if target.is_file():
+        tree = prototxt.load(target)
+        if tree.get("layer") or tree.get("layers"):
+            return graph.build(tree, str(target))
+    return load(target, root).net

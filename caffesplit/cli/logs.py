@@ -1,0 +1,57 @@
+"""Which logs the arguments of `log` and `plot` mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from caffesplit.errors import Location, LogError
+
+argument = click.argument("logs", nargs=-1, required=True, metavar="EXP|LOG...")
+
+
+def find_logs(arguments: Iterable[str]) -> list[Path]:
+    """Logs in the order of the arguments, each once: a log file, `-` for standard input, a
+    solver or a folder for its experiment's logs, a folder of experiments for the logs of all.
+
+    Raises:
+        LogError: if a folder holds no log.
+    """
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        path = Path(argument)
+        if path.suffix == ".prototxt":
+            path = path.parent
+        found.update(dict.fromkeys(_logs_below(path) if path.is_dir() else [path]))
+    return list(found)
+
+
+def _logs_below(folder: Path) -> list[Path]:
+    logs = _logs_in(folder)
+    if not logs:
+        subfolders = (entry for entry in folder.rglob("*") if entry.is_dir())
+        logs = [log for entry in sorted(subfolders, key=_natural) for log in _logs_in(entry)]
+    if not logs:
+        raise LogError(
+            "no log in this folder or below it",
+            "train.log or other *.log files",
+            "Give the file that holds what `caffe train` printed.",
+            Location(str(folder)),
+        )
+    return logs
+
+
+def _logs_in(folder: Path) -> list[Path]:
+    """The folder's train.log; without one, all its logs."""
+    logs = [*folder.glob("*.log"), *folder.glob("*.log.gz")]
+    main = [log for log in logs if log.name in ("train.log", "train.log.gz")]
+    return main or sorted(logs, key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sorts derived10 after derived2."""
+    pieces = re.findall(r"\d+|\D+", str(path))
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]

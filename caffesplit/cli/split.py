@@ -1,0 +1,107 @@
+"""`caffesplit split`: derive an experiment whose planned layers are split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from caffesplit.cli import options
+
+
+@click.command(short_help="Derive an experiment in which layers are split.")
+@options.experiment
+@click.option(
+    "-o", "--output", "out", required=True, type=click.Path(path_type=Path), metavar="OUT"
+)
+@click.option(
+    "--plan",
+    "plan_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A plan.json, or another split's split.json, in place of a decision now.",
+)
+@options.decision
+@click.option(
+    "--weights",
+    metavar="ITER|FILE",
+    help="Start from this snapshot or file [the snapshot at the window's end].",
+)
+@click.option(
+    "--noise",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Standard deviation of the noise on the 1×1 layers' start.",
+)
+@click.option(
+    "--edge",
+    type=options.PairType(),
+    default="-0.2,2",
+    show_default=True,
+    help="residual_pre starts as E·w everywhere plus C·w at the centre.",
+)
+@click.option(
+    "--new-lr-mult",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="lr_mult of the layers that the split adds.",
+)
+@click.option(
+    "--new-decay-mult",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="decay_mult of the layers that the split adds.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Set a field of the derived solver; may be repeated.",
+)
+@options.snapshots
+@options.root
+@options.force
+def command(
+    exp: str,
+    out: Path,
+    plan_path: Path | None,
+    decision: options.Decision,
+    weights: str | None,
+    noise: float,
+    edge: tuple[float, float],
+    new_lr_mult: float,
+    new_decay_mult: float,
+    assignments: tuple[str, ...],
+    snapshots: str | None,
+    root: str | None,
+    force: bool,
+) -> None:
+    """Write an experiment derived from EXP, in which layers are split into fast and slow kernels.
+
+    OUT gets solver.prototxt, train_val.prototxt, init.caffemodel, split.json (and
+    deploy.prototxt where EXP has one): an experiment again, to train and to split further.
+    """
+    from caffesplit.experiment import load
+    from caffesplit.split.forms import Setting
+    from caffesplit.study.derive import derive
+
+    setting = Setting(noise, edge, new_lr_mult, new_decay_mult)
+    experiment = load(exp, root)
+    if plan_path is None:
+        plan = decision.plan(experiment, snapshots)
+    else:
+        decision.refuse_beside_plan()
+        plan = options.read_plan(plan_path)
+    start = experiment.weights_path(weights or plan.window[1], snapshots)
+    change = derive(experiment, plan, start, out, setting, assignments, force)
+    for layer in plan.layers:
+        parts = change.parts[layer.name]
+        click.echo(
+            f"{layer.name}: {layer.method} split, {len(layer.fast)} fast and "
+            f"{len(layer.slow)} slow of {layer.num_output} kernels → {len(parts)} layers"
+        )
+    click.echo(f"{out}: starts from {start}. Train it with: caffesplit train {out}")

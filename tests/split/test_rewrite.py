@@ -1,0 +1,163 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caffesplit.errors import SplitError
+from caffesplit.formats import prototxt
+from caffesplit.net import graph
+from caffesplit.net.check import check_net
+from caffesplit.split.forms import Setting
+from caffesplit.split.plan import LayerPlan, Plan
+from caffesplit.split.rewrite import rewrite_net, rewrite_weights, split
+
+DATA = Path(__file__).parent.parent / "data" / "rewrite"
+PAIRS = {
+    "residual": [("conv1", "residual", (0, 3), (1, 2))],
+    "extension_crlf": [("c", "extension", (2,), (0, 1, 3))],
+    "twice": [("conv1", "extension", (0, 1), (2, 3)), ("conv2", "residual", (1,), (0,))],
+}
+
+
+def plan(*layers):
+    return Plan(
+        tuple(LayerPlan(name, method, "half", fast, slow) for name, method, fast, slow in layers),
+        (0, 10),
+        (0, 10),
+    )
+
+
+def text(name):
+    return (DATA / f"{name}.prototxt").read_bytes().decode()
+
+
+def weights(net, seed=0):
+    """Weights of every convolution, as a snapshot of the net would have them."""
+    rng, channels, found = np.random.default_rng(seed), {}, {}
+    for layer in net.layers:
+        inputs = sum(channels.get(bottom, 2) for bottom in layer.bottoms)
+        if layer.type == "Convolution":
+            own = layer.message.convolution_param
+            shape = (own.num_output, inputs // own.group, *[own.kernel_size[0]] * 2)
+            blobs = [rng.standard_normal(shape).astype(np.float32)]
+            if own.bias_term:
+                blobs.append(rng.standard_normal(shape[0]).astype(np.float32))
+            found[layer.name] = blobs
+            inputs = own.num_output
+        channels.update(dict.fromkeys(layer.tops, inputs))
+    return found
+
+
+def derive(net, a_plan):
+    change = split(net, weights(net), a_plan, Setting())
+    return rewrite_net(net, change), change
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_split_rewrites_the_net_as_the_after_file_shows(name):
+    net = graph.build(prototxt.parse(text(f"{name}.before")))
+    derived, _ = derive(net, plan(*PAIRS[name]))
+    assert str(derived.tree) == text(f"{name}.after")
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_split_of_a_legal_net_is_a_legal_net(name):
+    net = graph.build(prototxt.parse(text(f"{name}.before")))
+    derived, _ = derive(net, plan(*PAIRS[name]))
+    errors = [finding for finding in check_net(derived) if not finding.warning]
+    assert errors == [finding for finding in check_net(net) if not finding.warning]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_all_lines_but_those_of_the_split_layers_stay(name):
+    before, after = text(f"{name}.before"), text(f"{name}.after")
+    net = graph.build(prototxt.parse(before))
+    for layer in net.layers:
+        if layer.name not in {planned[0] for planned in PAIRS[name]}:
+            assert str(layer.field).strip() in after
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_an_empty_plan_gives_back_the_same_text(name):
+    net = graph.build(prototxt.parse(text(f"{name}.before")))
+    derived, _ = derive(net, plan())
+    assert str(derived.tree) == text(f"{name}.before")
+
+
+def test_every_part_with_blobs_has_a_layer_of_that_shape_and_the_split_ones_their_multipliers():
+    net = graph.build(prototxt.parse(text("residual.before")))
+    derived, change = derive(net, plan(*PAIRS["residual"]))
+    layers = {layer.name: layer for layer in derived.layers}
+    for part in change.parts["conv1"]:
+        if part.blobs:
+            assert layers[part.name].message.convolution_param.num_output == len(part.blobs[0])
+    assert [spec.lr_mult for spec in layers["conv1_split1"].message.param] == [1, 2]
+    assert [spec.lr_mult for spec in layers["conv1_reorder"].message.param] == [1, 1]
+
+
+def test_the_weight_records_are_those_of_the_parts_with_their_definitions():
+    net = graph.build(prototxt.parse(text("residual.before")))
+    derived, change = derive(net, plan(*PAIRS["residual"]))
+    (records,) = rewrite_weights(derived, change).values()
+    assert [record.name for record in records] == [part.name for part in change.parts["conv1"]]
+    for record, part in zip(records, change.parts["conv1"], strict=True):
+        assert record.definition.name == record.name
+        assert list(record.definition.top) == [part.top]
+        assert all(map(np.array_equal, record.blobs, part.blobs))
+
+
+def test_a_derived_net_is_split_again_its_new_layers_included():
+    net = graph.build(prototxt.parse(text("residual.before")))
+    derived1, _ = derive(net, plan(("conv1", "residual", (0, 3), (1, 2))))
+    derived2, _ = derive(
+        derived1,
+        plan(
+            ("conv1_split2_residual_pre", "residual", (0,), (1,)),
+            ("conv1_reorder", "extension", (0, 2), (1, 3)),
+        ),
+    )
+    names = [layer.name for layer in derived2.layers]
+    assert len(set(names)) == len(names)
+    assert "conv1_split2_residual_pre_split2_residual_post" in names
+    assert "conv1_reorder_split2_extension" in names
+    assert not [finding for finding in check_net(derived2) if not finding.warning]
+
+
+def test_a_deploy_net_gets_the_same_split_and_lacks_what_it_lacked():
+    change = split(
+        net := graph.build(prototxt.parse(text("twice.before"))),
+        weights(net),
+        plan(*PAIRS["twice"]),
+        Setting(),
+    )
+    deploy = graph.build(prototxt.parse(str(net.tree).partition('layer {\n  name: "conv2"')[0]))
+    derived = rewrite_net(deploy, change)
+    assert [layer.name for layer in derived.layers][1:] == [
+        part.name for part in change.parts["conv1"]
+    ]
+
+
+def test_a_name_already_taken_is_refused():
+    taken = 'layer { name: "conv1_reorder" type: "ReLU" bottom: "conv1" top: "conv1" }\n'
+    net = graph.build(prototxt.parse(text("twice.before") + taken, "net.prototxt"))
+    with pytest.raises(SplitError) as caught:
+        derive(net, plan(*PAIRS["twice"]))
+    assert str(caught.value).splitlines()[0] == (
+        "net.prototxt:29:1: the name 'conv1_reorder' is taken, expected a name free for a part "
+        "of layer 'conv1'"
+    )
+
+
+def test_a_plan_of_another_net_is_refused():
+    net = graph.build(prototxt.parse(text("twice.before")))
+    with pytest.raises(SplitError, match=r"a plan for 3 kernels of layer 'conv1', expected its 4"):
+        derive(net, plan(("conv1", "residual", (0, 1), (2,))))
+
+
+def test_the_same_plan_gives_the_same_text_and_weights_whatever_else_it_splits():
+    net = graph.build(prototxt.parse(text("twice.before")))
+    both = split(net, weights(net), plan(*PAIRS["twice"]), Setting())
+    alone = split(net, weights(net), plan(PAIRS["twice"][1]), Setting())
+    for one, other in zip(both.parts["conv2"], alone.parts["conv2"], strict=True):
+        assert one.name == other.name
+        assert all(map(np.array_equal, one.blobs, other.blobs))

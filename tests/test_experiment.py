@@ -1,0 +1,160 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caffesplit.errors import CaffesplitError, NetError, SnapshotError
+from caffesplit.experiment import find_solver, load
+from caffesplit.formats import caffemodel
+from caffesplit.formats.caffemodel import LayerWeights
+
+NET = """layer { name: "data" type: "Data" top: "data" data_param { source: "data/lmdb" } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+        convolution_param { num_output: 2 kernel_size: 1 } }
+"""
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def experiment(folder: Path, net: str = "exp/base/net.prototxt", prefix: str = "exp/base/snap"):
+    """An experiment in folder/exp/base, with paths from `folder`, as people call Caffe."""
+    write(folder / "exp/base/net.prototxt", NET)
+    write(folder / "exp/base/solver.prototxt", f'net: "{net}"\nsnapshot_prefix: "{prefix}"\n')
+    return folder / "exp/base"
+
+
+def snapshot(path: Path, value: float) -> None:
+    weight = np.full((2, 1, 1, 1), value, np.float32)
+    caffemodel.write(path, [LayerWeights("conv", "Convolution", (weight,))])
+
+
+def shown(error: CaffesplitError) -> str:
+    return str(error)
+
+
+def test_paths_are_taken_from_the_working_directory_first(tmp_path, monkeypatch):
+    experiment(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    found = load("exp/base")
+    assert found.root == tmp_path
+    assert found.net_path == tmp_path / "exp/base/net.prototxt"
+    assert found.name == "base"
+
+
+def test_paths_are_taken_from_the_solvers_folder_and_its_parents(tmp_path, monkeypatch):
+    folder = experiment(tmp_path)
+    monkeypatch.chdir("/")
+    assert load(folder).root == tmp_path
+    write(folder / "solver.prototxt", 'net: "net.prototxt"')
+    assert load(folder).root == folder
+
+
+def test_root_overrides_the_search(tmp_path):
+    folder = experiment(tmp_path, net="net.prototxt")
+    write(tmp_path / "other/net.prototxt", NET)
+    assert load(folder, root=tmp_path / "other").net_path == tmp_path / "other/net.prototxt"
+
+
+def test_a_moved_folder_is_still_found_by_the_end_of_its_recorded_path(tmp_path, monkeypatch):
+    folder = experiment(tmp_path, net="/home/gone/caffe/exp/base/net.prototxt")
+    monkeypatch.chdir("/")
+    assert load(folder).net_path == folder / "net.prototxt"
+
+
+def test_two_nets_that_could_be_meant_are_not_chosen_between(tmp_path, monkeypatch):
+    folder = experiment(tmp_path, net="net.prototxt")
+    write(tmp_path / "net.prototxt", NET)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NetError) as caught:
+        load(folder)
+    message = shown(caught.value)
+    assert message.startswith(f"{folder}/solver.prototxt:1:1: two nets could be meant: ")
+    assert message.endswith(f"--root {tmp_path} or --root {folder}.")
+
+
+def test_a_missing_net_says_where_it_was_looked_for(tmp_path, monkeypatch):
+    folder = experiment(tmp_path, net="nowhere/net2.prototxt")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NetError) as caught:
+        load(folder)
+    first, *_, last = shown(caught.value).splitlines()
+    assert first.startswith(
+        f'{folder}/solver.prototxt:1:1: net "nowhere/net2.prototxt" does not exist, '
+        f"expected a file below one of {tmp_path}, {folder}, "
+    )
+    assert last == "Give the folder its path starts from: --root DIR."
+
+
+def test_a_solver_without_a_net_is_refused(tmp_path):
+    solver = write(tmp_path / "solver.prototxt", "base_lr: 0.1")
+    with pytest.raises(NetError) as caught:
+        load(solver)
+    assert shown(caught.value) == (
+        f"{solver}: a solver without `net`, expected the path of the net, as in net: "
+        '"train_val.prototxt"\nWrite the net into one file and name it in `net`.'
+    )
+
+
+def test_the_solver_is_found_by_its_name(tmp_path):
+    write(tmp_path / "net.prototxt", NET)
+    with pytest.raises(NetError, match=r"0 solvers \(net.prototxt\), expected one, named"):
+        find_solver(tmp_path)
+    named = write(tmp_path / "lenet_solver.prototxt", "")
+    assert find_solver(tmp_path) == named
+    write(tmp_path / "quick_solver.prototxt", "")
+    with pytest.raises(NetError, match=r"2 solvers \(lenet_solver.prototxt, quick_solver"):
+        find_solver(tmp_path)
+    plain = write(tmp_path / "solver.prototxt", "")
+    assert find_solver(tmp_path) == plain
+    with pytest.raises(NetError, match="no such file or folder"):
+        find_solver(tmp_path / "missing")
+
+
+def test_snapshots_are_found_at_the_prefix_beside_the_solver_or_where_one_says(tmp_path):
+    folder = experiment(tmp_path)
+    for iteration in (200, 100):
+        snapshot(folder / f"snap_iter_{iteration}.caffemodel", iteration)
+    found = load(folder)
+    assert [each.iteration for each in found.snapshots()] == [100, 200]
+
+    write(folder / "solver.prototxt", 'net: "net.prototxt" snapshot_prefix: "/gone/snap"')
+    assert [each.iteration for each in load(folder).snapshots()] == [100, 200]
+    assert len(load(folder).snapshots(str(folder / "snap"))) == 2
+
+
+def test_without_snapshots_the_message_names_the_files_expected(tmp_path):
+    folder = experiment(tmp_path, prefix="snaps/s")
+    with pytest.raises(SnapshotError) as caught:
+        load(folder).snapshots()
+    assert shown(caught.value) == (
+        f"{folder}/solver.prototxt: no snapshots, expected files named "
+        f"{tmp_path}/snaps/s_iter_<N>.caffemodel or {folder}/s_iter_<N>.caffemodel\n"
+        "Train first, or give their prefix: --snapshots PREFIX."
+    )
+
+
+def test_weights_are_chosen_by_iteration_or_path(tmp_path):
+    folder = experiment(tmp_path)
+    snapshot(folder / "snap_iter_100.caffemodel", 1)
+    found = load(folder)
+    assert found.weights_path("100") == folder / "snap_iter_100.caffemodel"
+    assert found.weights_path(100) == found.weights_path("100")
+    path = str(folder / "snap_iter_100.caffemodel")
+    assert found.weights_path(path) == Path(path)
+    with pytest.raises(SnapshotError, match=r"no snapshot of iteration 50.*\nThere are snapshots"):
+        found.weights_path(50)
+    with pytest.raises(SnapshotError, match="no such file, expected a weight file"):
+        found.weights_path("missing.caffemodel")
+
+
+def test_the_history_maps_each_layers_kernels_at_each_snapshot(tmp_path):
+    folder = experiment(tmp_path)
+    for iteration in (100, 200):
+        snapshot(folder / f"snap_iter_{iteration}.caffemodel", iteration)
+    history = load(folder).history()
+    assert history.iterations == (100, 200)
+    assert history.load(200)["conv"].tolist() == [[[[200.0]]], [[[200.0]]]]
