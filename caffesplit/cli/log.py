@@ -47,13 +47,15 @@ def command(
     theirs; - is standard input. Logs may be gzipped.
     """
     runs = read_runs(log_files.find_logs(logs))
+    # Logs without tests have no table, but their training rows are worth a CSV.
+    tested = any(run.log.test for run in runs) or csv_folder is None
+    found = results(runs, metric) if tested else ()
+    _warn_of_divergence(runs)
     if csv_folder is not None:
         _write_csv(runs, csv_folder, force)
-    found = results(runs, metric)
-    _warn_of_divergence(runs)
     if json_path is not None:
         _write_json(found, metric, json_path, force)
-    if json_path != "-":
+    if found and json_path != "-":
         render = {"final": tables.final_table, "best": tables.best_table}
         table = render.get(view or "", tables.result_table)(found, metric)
         click.echo(table.markdown() if markdown else table.plain(), nl=False)

@@ -24,7 +24,7 @@ PATIENCE = 3600.0
     type=click.IntRange(min=1),
     show_default=True,
     metavar="N",
-    help="Draw means of N rows of the log.",
+    help="Draw the training loss in means of N rows.",
 )
 @click.option("--metric", metavar="NAME", help="Test output to draw [accuracy, if there is one].")
 @click.option("--no-refresh", is_flag=True, help="Draw once, even if the logs are growing.")

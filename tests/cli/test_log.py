@@ -1,0 +1,180 @@
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from caffesplit.cli.main import main
+
+LOGS = Path(__file__).parent.parent / "data" / "logs"
+
+
+@pytest.fixture
+def log(monkeypatch, capsys):
+    """Run `caffesplit log ARGUMENTS`; return its exit code and what it wrote."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["caffesplit", "log", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return (stop.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def exp(tmp_path):
+    """A tree of experiments: baseline, derived2, derived10."""
+    for name, source in [
+        ("derived10", "augmentation-fork.log"),
+        ("baseline", "bvlc-1.0.log"),
+        ("derived2", "caffe-resumed.log"),
+    ]:
+        (tmp_path / "exp" / name).mkdir(parents=True)
+        shutil.copy(LOGS / source, tmp_path / "exp" / name / "train.log")
+    return tmp_path / "exp"
+
+
+TABLE = """\
+Net        Acc       Best Acc  Iteration  Difference
+baseline   0.75      0.75            200
+derived2   1         1                20  +0.2500
+derived10  0.613901  0.613901      90000  -0.1361
+"""
+
+
+def test_a_tree_of_experiments_gives_one_row_for_each(log, exp):
+    assert log(exp) == (0, TABLE, "")
+
+
+def test_logs_folders_and_solver_files_are_taken_in_the_order_given(log, exp):
+    (exp / "derived2" / "solver.prototxt").touch()
+    _, out, _ = log("--final", exp / "derived10/train.log", exp / "derived2/solver.prototxt", exp)
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [
+        "derived10",
+        "derived2",
+        "baseline",
+    ]
+
+
+def test_the_folders_train_log_goes_before_other_logs(log, exp):
+    shutil.copy(LOGS / "resumed.log", exp / "baseline" / "old.log")
+    assert log(exp / "baseline", "--final") == (0, "Net       Acc\nbaseline  0.75\n", "")
+
+
+def test_markdown_is_the_table_of_the_notebooks(log, exp):
+    expected = "Net | Acc\n--- | ---\nbaseline | 0.75\nderived2 | 1\nderived10 | 0.613901\n"
+    assert log(exp, "--final", "--markdown") == (0, expected, "")
+
+
+def test_best_can_be_of_any_output(log, exp):
+    assert log(exp / "baseline", "--best", "--metric", "LOSS") == (
+        0,
+        "Net       Best LOSS\nbaseline  1e-05\n",
+        "",
+    )
+
+
+def test_an_unknown_metric_exits_with_two_and_names_the_outputs(log, exp):
+    assert log(exp, "--metric", "top5") == (
+        2,
+        "",
+        'caffesplit: no test output is named "top5", expected one of accuracy, loss, '
+        "class_accuracy, class_accuracy#1, class_accuracy#2\nChoose another with --metric.\n",
+    )
+
+
+def test_json_on_standard_output_stands_alone(log, exp):
+    code, out, _ = log(exp / "baseline", exp / "derived2", "--json", "-")
+    assert code == 0
+    assert json.loads(out) == {
+        "metric": "accuracy",
+        "nets": [
+            {
+                "net": "baseline",
+                "final": {"iteration": 200, "value": 0.75},
+                "best": {"iteration": 200, "value": 0.75},
+            },
+            {
+                "net": "derived2",
+                "final": {"iteration": 60, "value": 1.0},
+                "best": {"iteration": 20, "value": 1.0},
+            },
+        ],
+    }
+
+
+def test_json_in_a_file_comes_with_the_table(log, exp, tmp_path):
+    code, out, _ = log(exp, "--json", tmp_path / "out/results.json")
+    assert (code, out) == (0, TABLE)
+    assert len(json.loads((tmp_path / "out/results.json").read_text())["nets"]) == 3
+
+
+def test_json_has_null_for_what_is_no_number(log, tmp_path):
+    path = tmp_path / "a.log"
+    path.write_text("Iteration 0, Testing net (#0)\n    Test net output #0: accuracy = nan\n")
+    _, out, _ = log(path, "--json", "-")
+    assert json.loads(out)["nets"][0]["final"] == {"iteration": 0, "value": None}
+
+
+def test_csv_has_a_train_and_a_test_file_for_each_log(log, exp, tmp_path):
+    code, _, _ = log(exp, "--csv", tmp_path / "csv")
+    assert code == 0
+    assert sorted(path.name for path in (tmp_path / "csv").iterdir()) == [
+        "baseline_train.log.test",
+        "baseline_train.log.train",
+        "derived10_train.log.test",
+        "derived10_train.log.train",
+        "derived2_train.log.test",
+        "derived2_train.log.train",
+    ]
+
+
+def test_csv_of_one_log_is_named_as_by_parse_log(log, tmp_path):
+    log(LOGS / "bvlc-1.0.log", "--csv", tmp_path / "csv")
+    assert (tmp_path / "csv/bvlc-1.0.log.train").read_text().startswith("NumIters,Seconds,")
+    assert (tmp_path / "csv/bvlc-1.0.log.test").is_file()
+
+
+def test_csv_can_be_had_of_a_log_without_tests(log, tmp_path):
+    arguments = (LOGS / "no-prefix.log", "--csv", tmp_path / "csv")
+    assert log(*arguments)[:2] == (0, "")
+    assert len((tmp_path / "csv/no-prefix.log.train").read_text().splitlines()) == 3
+
+
+def test_an_unknown_metric_leaves_nothing_written(log, exp, tmp_path):
+    assert log(exp, "--metric", "top5", "--csv", tmp_path / "csv")[0] == 2
+    assert not (tmp_path / "csv").exists()
+
+
+def test_csv_is_replaced_only_with_force(log, tmp_path):
+    arguments = (LOGS / "bvlc-1.0.log", "--csv", tmp_path / "csv")
+    log(*arguments)
+    code, _, err = log(*arguments)
+    assert (code, "the output exists already" in err) == (2, True)
+    assert log(*arguments, "--force")[0] == 0
+
+
+def test_a_diverged_run_is_said_on_standard_error(log, tmp_path):
+    text = (LOGS / "bvlc-1.0.log").read_text()
+    (tmp_path / "train.log").write_text(text.replace("loss = 0.8\n", "loss = nan\n"))
+    code, _, err = log(tmp_path)
+    assert (code, err) == (0, f"{tmp_path.name}: diverged, loss = nan since iteration 200\n")
+
+
+def test_a_folder_without_logs_is_refused(log, tmp_path):
+    assert log(tmp_path) == (
+        2,
+        "",
+        f"caffesplit: {tmp_path}: no log in this folder or below it, expected train.log or other "
+        "*.log files\nGive the file that holds what `caffe train` printed.\n",
+    )
+
+
+def test_what_is_no_log_is_refused_and_nothing_is_written(log, tmp_path):
+    (tmp_path / "a.log").write_text("hello\n")
+    code, out, err = log(tmp_path / "a.log", "--csv", tmp_path / "csv", "--json", tmp_path / "j")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"caffesplit: {tmp_path}/a.log: no line of training or testing")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.log"]
