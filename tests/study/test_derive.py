@@ -1,77 +1,16 @@
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from small_experiment import NET, make, weights
 
 from caffesplit.errors import CaffesplitError, OutputError, PrototxtError, SplitError, WeightsError
 from caffesplit.experiment import load
 from caffesplit.formats import caffemodel
-from caffesplit.formats.caffemodel import LayerWeights
 from caffesplit.split.forms import Setting
 from caffesplit.study.decide import decide
 from caffesplit.study.derive import derive
-
-NET = """# The base.
-layer {
-  name: "data"
-  type: "Data"
-  top: "data"
-  data_param { source: "data/lmdb" backend: LMDB batch_size: 2 }
-}
-layer {
-  name: "conv1"
-  type: "Convolution"
-  bottom: "data"
-  top: "conv1"
-  convolution_param { num_output: 6 kernel_size: 3 }
-}
-layer {
-  name: "conv2"
-  type: "Convolution"
-  bottom: "conv1"
-  top: "conv2"
-  convolution_param { num_output: 4 kernel_size: 3 bias_term: false }
-}
-"""
-SOLVER = """# Hand-made.
-net: "{net}"
-snapshot_prefix: "{prefix}"  # here
-base_lr: 0.01
-stepvalue: 10 stepvalue: 20
-weights: "older.caffemodel"
-"""
-
-
-def weights(iteration):
-    """conv1's kernels go straight, zigzag or stay; conv2's all go straight."""
-    rng = np.random.default_rng(1)
-    first, step = rng.standard_normal((2, 6, 2, 3, 3)).astype(np.float32)
-    moves = np.array([iteration, iteration, iteration % 200, iteration % 200, 0, iteration / 2])
-    conv1 = first + moves[:, None, None, None].astype(np.float32) * step / 100
-    conv2 = np.full((4, 6, 3, 3), 1 + iteration / 100, np.float32)
-    bias = np.full(6, iteration, np.float32)
-    return [
-        LayerWeights("conv1", "Convolution", (conv1, bias)),
-        LayerWeights("conv2", "Convolution", (conv2,)),
-    ]
-
-
-def experiment(root: Path, rooted: bool = True) -> Path:
-    """root/exp/base, its solver's paths from `root` (rooted) or from its own folder."""
-    folder = root / "exp/base"
-    folder.mkdir(parents=True)
-    (folder / "data" if not rooted else root / "data").mkdir()
-    (folder / "data/lmdb" if not rooted else root / "data/lmdb").mkdir()
-    prefix = "exp/base/" if rooted else ""
-    (folder / "net.prototxt").write_text(NET)
-    (folder / "solver.prototxt").write_text(
-        SOLVER.format(net=f"{prefix}net.prototxt", prefix=f"{prefix}snap")
-    )
-    for iteration in (100, 200, 300, 400):
-        caffemodel.write(folder / f"snap_iter_{iteration}.caffemodel", weights(iteration))
-    return folder
 
 
 def run(folder, out, method="extension", layers=("conv1",), noise=0.0, **kwargs):
@@ -86,9 +25,9 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_derived_experiment_is_an_experiment(tmp_path):
+def test_a_derived_experiment_is_an_make(tmp_path):
     out = tmp_path / "exp/derived1"
-    run(experiment(tmp_path), out)
+    run(make(tmp_path), out)
     assert set(contents(out)) == {
         "solver.prototxt",
         "train_val.prototxt",
@@ -108,7 +47,7 @@ def test_a_derived_experiment_is_an_experiment(tmp_path):
 
 
 def test_fast_rows_are_the_straight_kernels_of_the_windows_last_snapshot(tmp_path):
-    change = run(experiment(tmp_path), tmp_path / "exp/derived1")
+    change = run(make(tmp_path), tmp_path / "exp/derived1")
     conv1 = weights(400)[0].blobs[0]
     split1, split2 = change.parts["conv1"][:2]
     np.testing.assert_array_equal(split1.blobs[0], conv1[[0, 1, 5]])
@@ -116,14 +55,14 @@ def test_fast_rows_are_the_straight_kernels_of_the_windows_last_snapshot(tmp_pat
 
 
 def test_untouched_layers_are_copied_bit_for_bit(tmp_path):
-    run(experiment(tmp_path), tmp_path / "exp/derived1")
+    run(make(tmp_path), tmp_path / "exp/derived1")
     written = caffemodel.read(tmp_path / "exp/derived1/init.caffemodel")
     np.testing.assert_array_equal(written["conv2"][0], weights(400)[1].blobs[0])
 
 
 def test_the_solver_keeps_its_text_but_for_net_prefix_start_and_what_is_set(tmp_path):
     run(
-        experiment(tmp_path),
+        make(tmp_path),
         tmp_path / "exp/derived1",
         assignments=["base_lr=0.5", "stepvalue=5,6,7", "type=Adam", "display=10"],
     )
@@ -139,7 +78,7 @@ def test_the_solver_keeps_its_text_but_for_net_prefix_start_and_what_is_set(tmp_
 
 
 def test_split_json_tells_the_plan_the_inputs_and_the_versions(tmp_path):
-    folder = experiment(tmp_path)
+    folder = make(tmp_path)
     run(folder, tmp_path / "exp/derived1", assignments=["base_lr=0.5"])
     record = json.loads((tmp_path / "exp/derived1/split.json").read_text())
     assert record["plan"]["window"] == [100, 400]
@@ -152,7 +91,7 @@ def test_split_json_tells_the_plan_the_inputs_and_the_versions(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
-    folder = experiment(tmp_path)
+    folder = make(tmp_path)
     run(folder, tmp_path / "exp/one", method="residual", layers=("conv1", "conv2"), noise=0.01)
     run(folder, tmp_path / "exp/two", method="residual", layers=("conv1", "conv2"), noise=0.01)
     one, two = contents(tmp_path / "exp/one"), contents(tmp_path / "exp/two")
@@ -162,7 +101,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
 
 
 def test_top_chooses_the_layers_of_highest_entropy(tmp_path):
-    base = load(experiment(tmp_path))
+    base = load(make(tmp_path))
     assert [layer.name for layer in decide(base, (100, 400), 1).layers] == ["conv1"]
     assert [layer.name for layer in decide(base, (100, 400), 2).layers] == ["conv1", "conv2"]
     with pytest.raises(SplitError, match=r"net.prototxt: 2 layers that can be split, expected 3"):
@@ -170,7 +109,7 @@ def test_top_chooses_the_layers_of_highest_entropy(tmp_path):
 
 
 def test_a_deploy_net_beside_the_net_is_derived_too(tmp_path):
-    folder = experiment(tmp_path)
+    folder = make(tmp_path)
     deploy = NET.replace('type: "Data"', 'type: "Input"').replace("# The base.", "# To deploy.")
     (folder / "deploy.prototxt").write_text(deploy)
     run(folder, tmp_path / "exp/derived1")
@@ -180,7 +119,7 @@ def test_a_deploy_net_beside_the_net_is_derived_too(tmp_path):
 
 
 def test_where_solvers_name_their_own_folder_data_is_still_found(tmp_path, monkeypatch):
-    folder = experiment(tmp_path, rooted=False)
+    folder = make(tmp_path, rooted=False)
     out = tmp_path / "elsewhere/deeper/derived1"
     run(folder, out)
     for place in (folder, tmp_path, out):
@@ -193,7 +132,7 @@ def test_where_solvers_name_their_own_folder_data_is_still_found(tmp_path, monke
 
 
 def test_outside_the_root_all_paths_are_absolute(tmp_path):
-    folder = experiment(tmp_path / "caffe")
+    folder = make(tmp_path / "caffe")
     out = tmp_path / "other/derived1"
     run(folder, out)
     derived = load(out)
@@ -202,7 +141,7 @@ def test_outside_the_root_all_paths_are_absolute(tmp_path):
 
 
 def test_an_existing_derived_experiment_needs_force(tmp_path):
-    folder, out = experiment(tmp_path), tmp_path / "exp/derived1"
+    folder, out = make(tmp_path), tmp_path / "exp/derived1"
     run(folder, out)
     before = contents(out)
     with pytest.raises(OutputError, match="the output exists already"):
@@ -213,7 +152,7 @@ def test_an_existing_derived_experiment_needs_force(tmp_path):
 
 
 def test_an_experiment_is_never_derived_over_itself(tmp_path):
-    folder = experiment(tmp_path)
+    folder = make(tmp_path)
     before = contents(folder)
     with pytest.raises(OutputError, match="the output is also an input"):
         run(folder, folder, force=True)
@@ -234,7 +173,7 @@ def test_an_experiment_is_never_derived_over_itself(tmp_path):
     ],
 )
 def test_a_failed_split_writes_nothing(tmp_path, damage, error):
-    folder = experiment(tmp_path)
+    folder = make(tmp_path)
     base = load(folder)
     plan = decide(base, (100, 400), ["conv1"])
     damage(folder)
@@ -253,11 +192,11 @@ def test_a_failed_split_writes_nothing(tmp_path, damage, error):
 )  # fmt: skip
 def test_a_wrong_assignment_says_what_would_be_right(tmp_path, assignment, message):
     with pytest.raises(CaffesplitError) as caught:
-        run(experiment(tmp_path), tmp_path / "exp/derived1", assignments=[assignment])
+        run(make(tmp_path), tmp_path / "exp/derived1", assignments=[assignment])
     assert str(caught.value) == message
     assert not (tmp_path / "exp/derived1").exists()
 
 
 def test_an_assignment_of_the_wrong_type_is_refused(tmp_path):
     with pytest.raises(PrototxtError, match=r"^--set display=often:1:10: found"):
-        run(experiment(tmp_path), tmp_path / "exp/derived1", assignments=["display=often"])
+        run(make(tmp_path), tmp_path / "exp/derived1", assignments=["display=often"])

@@ -1,0 +1,70 @@
+"""From an experiment's snapshots to a plan: score its kernels, choose the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf, isnan
+
+from caffesplit.errors import Location, SplitError
+from caffesplit.experiment import Experiment
+from caffesplit.formats import caffemodel
+from caffesplit.metric.trajectory import LayerScores, Progress, scores
+from caffesplit.net.graph import Layer
+from caffesplit.split import plan as plans
+from caffesplit.split.plan import Plan
+from caffesplit.split.requirements import groups, splittable
+from caffesplit.split.rewrite import Weights
+
+
+def decide(
+    experiment: Experiment,
+    window: tuple[int, int],
+    layers: Sequence[str] | int,
+    method: str = "residual",
+    partition: str = "half",
+    seed: int = 0,
+    prefix: str | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """The plan to split `layers`: the ones named, or so many of the highest entropy.
+
+    Raises:
+        SplitError: if a named layer cannot be split, or fewer than so many can.
+        SnapshotError: if the window holds fewer than two snapshots.
+    """
+    history = experiment.history(prefix)
+    last = history.within(window)[-1]
+    weights = caffemodel.read(experiment.weights_path(last, prefix))
+    if isinstance(layers, int):
+        candidates = _all_splittable(experiment, weights, at_least=layers)
+    else:
+        candidates = [splittable(experiment.net, weights, name) for name in layers]
+    (scored,) = scores(history, [window], [layer.name for layer in candidates], progress)
+    if isinstance(layers, int):
+        best_first = sorted(scored.layers, key=_entropy, reverse=True)
+        layers = [layer.name for layer in best_first[:layers]]
+    group_of = {layer.name: groups(layer) for layer in candidates}
+    return plans.decide(scored, layers, group_of, method, partition, seed)
+
+
+def _entropy(layer: LayerScores) -> float:
+    entropy = layer.entropy()
+    return -inf if isnan(entropy) else entropy
+
+
+def _all_splittable(experiment: Experiment, weights: Weights, at_least: int) -> list[Layer]:
+    found, refusals = [], []
+    for layer in experiment.net.layers:
+        if layer.type == "Convolution":
+            try:
+                found.append(splittable(experiment.net, weights, layer.name))
+            except SplitError as error:
+                refusals.append(error.found)
+    if len(found) < at_least:
+        raise SplitError(
+            f"{len(found)} layers that can be split",
+            f"{at_least}, as asked for",
+            f"Not these: {'; '.join(refusals)}." if refusals else "",
+            Location(str(experiment.net_path)),
+        )
+    return found

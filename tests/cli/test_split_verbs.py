@@ -1,0 +1,134 @@
+"""plan, split and check as a user types them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from small_experiment import make
+
+from caffesplit.formats import caffemodel
+
+
+def caffesplit(*arguments, cwd=None):
+    """Run the command line; no run of it may ever show a traceback."""
+    program = "from caffesplit.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_split_writes_an_experiment_and_says_what_it_did(tmp_path):
+    base, out = make(tmp_path), tmp_path / "exp/derived1"
+    done = caffesplit("split", base, "-o", out, "--window", "100:400", "--layer", "conv1")
+    assert done.returncode == 0
+    assert done.stdout == (
+        "conv1: residual split, 3 fast and 3 slow of 6 kernels → 7 layers\n"
+        f"{out}: starts from {base}/snap_iter_400.caffemodel. "
+        f"Train it with: caffesplit train {out}\n"
+    )
+    assert (out / "init.caffemodel").exists()
+
+
+def test_split_carries_out_a_plan_made_before_and_edited(tmp_path):
+    base, plan_path = make(tmp_path), tmp_path / "plan.json"
+    done = caffesplit("plan", base, "-o", plan_path, "--window", "100:400", "--top", "1")
+    assert (done.returncode, done.stdout) == (0, "conv1: residual, 3 fast, 3 slow kernels\n")
+
+    plan = json.loads(plan_path.read_text())
+    plan["layers"][0].update(fast=[2], slow=[0, 1, 3, 4, 5], method="extension")
+    plan_path.write_text(json.dumps(plan))
+    out = tmp_path / "exp/derived1"
+    done = caffesplit("split", base, "-o", out, "--plan", plan_path)
+    assert done.returncode == 0
+    assert caffemodel.read(out / "init.caffemodel")["conv1_split1"][0].shape == (1, 2, 3, 3)
+
+
+def test_split_starts_from_the_snapshot_asked_for(tmp_path):
+    base, out = make(tmp_path), tmp_path / "exp/derived1"
+    caffesplit(
+        "split", base, "-o", out, "--window", "100:400", "--layer", "conv1", "--weights", "200"
+    )
+    assert caffemodel.read(out / "init.caffemodel")["conv1_split1"][1].tolist() == [200.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layer", "conv1"], "Error: Missing option '--window A:B' (or '--plan FILE').\n"),
+        (
+            ["--window", "100:400"],
+            "Error: Say what to split: --layer L (may be repeated), or --top K.\n",
+        ),
+        (
+            ["--window", "400:100", "--top", "1"],
+            "'400:100' ends before it starts; write the smaller iteration first\n",
+        ),
+        (["--window", "late", "--top", "1"], "'late' is not a window; write A:B in iterations"),
+        (
+            ["--window", "350:400", "--top", "1"],
+            "window 350:400 holds 1 of the 4 snapshots, expected at least two\n",
+        ),
+        (
+            ["--window", "100:400", "--layer", "conv3"],
+            "no layer 'conv3', expected a layer of the net\nDid you mean 'conv2'?\n",
+        ),
+        (
+            ["--window", "100:400", "--layer", "conv1", "--partition", "thirds"],
+            "layer 'conv1': partition 'thirds', expected one of half, mean, threshold:T",
+        ),
+        (["--window", "100:400", "--top", "1", "--edge", "2"], "'2' is not a pair of numbers"),
+        (["--plan", "missing.json"], "missing.json: No such file or directory\n"),
+        (["--plan", "x", "--top", "1"], "--plan has decided: leave out --window, --layer"),
+    ],
+)
+def test_wrong_usage_exits_2_with_one_message_and_writes_nothing(tmp_path, arguments, message):
+    base, out = make(tmp_path), tmp_path / "exp/derived1"
+    done = caffesplit("split", base, "-o", out, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not out.exists()
+
+
+def test_a_window_with_too_few_snapshots_lists_those_there_are(tmp_path):
+    base = make(tmp_path)
+    done = caffesplit("split", base, "-o", tmp_path / "o", "--window", "1:50", "--top", "1")
+    assert done.returncode == 2
+    assert "100, 200, 300, 400" in done.stderr
+
+
+def test_check_passes_a_legal_pair_and_exits_1_for_a_broken_one(tmp_path):
+    base = make(tmp_path)
+    snapshot = base / "snap_iter_400.caffemodel"
+    done = caffesplit("check", base, "--weights", snapshot)
+    assert (done.returncode, done.stdout) == (0, f"{base}: 3 layers, 0 errors, 0 warnings\n")
+
+    net = base / "net.prototxt"
+    net.write_text(net.read_text().replace("num_output: 6", "num_output: 5 kernal: 1"))
+    done = caffesplit("check", net, "--weights", snapshot)
+    assert done.returncode == 1
+    assert done.stdout == (
+        f"{net}:13:37: warning: ConvolutionParameter has no 'kernal' in BVLC Caffe; "
+        "did you mean kernel_w? [unknown-field]\n"
+        f"{net}:8:1: error: layer 'conv1': num_output is 5, the weight file has 6 "
+        "(shape (6, 2, 3, 3)) [fitting-shapes]\n"
+        f"{net}: 3 layers, 1 errors, 1 warnings\n"
+    )
+
+
+def test_a_misspelled_verb_gets_the_closest_one():
+    done = caffesplit("spilt")
+    assert done.returncode == 2
+    assert "Did you mean 'split'?" in done.stderr
+
+
+def test_help_names_every_verb_in_the_order_of_the_work():
+    done = caffesplit("--help")
+    verbs = [line.split()[0] for line in done.stdout.partition("Commands:\n")[2].splitlines()]
+    assert verbs == ["tpm", "norms", "plan", "split", "check", "train", "log", "plot", "demo"]
