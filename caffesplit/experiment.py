@@ -109,6 +109,12 @@ class Experiment:
             Location(str(self.solver_path)),
         )
 
+    @property
+    def kernel_layers(self) -> tuple[str, ...]:
+        """The names of the layers that have kernels, in the net's order, each once."""
+        names = (layer.name for layer in self.net.layers if layer.type in KERNEL_TYPES)
+        return tuple(dict.fromkeys(names))
+
     def history(self, prefix: str | None = None) -> History:
         """The kernels of every layer that has some, at every snapshot, mapped on access.
 

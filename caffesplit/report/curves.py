@@ -120,6 +120,22 @@ def _draw_scores(axes: Axes, series: Sequence[Sequence[Score]], metric: str) -> 
         axes.plot(iterations, values, **look, **style.STRONG)
         axes.plot(iterations[-1:], values[-1:], "o", color=look["color"], markersize=5)
     axes.set_ylabel(f"test {metric}")
+    _leave_out_starts(axes, series)
+
+
+def _leave_out_starts(axes: Axes, series: Sequence[Sequence[Score]]) -> None:
+    """Let the axis span what the runs reach after their first third: they end close together,
+    and one that starts from nothing would flatten all of them.
+    """
+    shown = [
+        score.value
+        for scored in series
+        for score in scored[len(scored) // 3 :]
+        if math.isfinite(score.value)
+    ]
+    if shown and max(shown) > min(shown):
+        margin = 0.05 * (max(shown) - min(shown))
+        axes.set_ylim(min(shown) - margin, max(shown) + margin)
 
 
 def _label_ends(axes: Axes, runs: Sequence[Run], values: Sequence[float], spacing: float) -> None:

@@ -9,12 +9,14 @@ import numpy as np
 
 from caffesplit.metric.trajectory import LayerScores, WindowScores
 from caffesplit.report import style
+from caffesplit.report.scores import by_entropy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLUMNS = 3
+"""At most; four panels stand two by two."""
 
 PANEL_HEIGHT = 1.6
 HEAD_HEIGHT = 0.7
@@ -36,10 +38,10 @@ def tpm_histograms(scores: WindowScores, bins: int = 10) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    layers = sorted(scores.layers, key=lambda layer: _order(layer.entropy(bins)))
+    layers = by_entropy(scores, bins)
     drawn = layers[:MOST_PANELS]
-    columns = min(COLUMNS, len(drawn))
-    rows = math.ceil(len(drawn) / columns)
+    rows = math.ceil(len(drawn) / COLUMNS)
+    columns = math.ceil(len(drawn) / rows)
     with mpl.rc_context({**style.RC, "axes.grid.axis": "y"}):
         figure = Figure(
             figsize=(style.WIDTH, HEAD_HEIGHT + PANEL_HEIGHT * rows), layout="constrained"
@@ -62,10 +64,6 @@ def tpm_histograms(scores: WindowScores, bins: int = 10) -> Figure:
         figure.supxlabel("TPM", fontsize="medium")
         figure.supylabel("number of kernels", fontsize="medium")
     return figure
-
-
-def _order(entropy: float) -> float:
-    return math.inf if math.isnan(entropy) else -entropy
 
 
 def _draw_layer(axes: Axes, layer: LayerScores, bins: int, random_walk: float) -> None:

@@ -1,0 +1,67 @@
+"""The handwritten digits that scikit-learn brings along, as LMDBs for training and test.
+
+1,797 images of 8×8 pixels with values 0 … 16, ten classes. Source: E. Alpaydin and C. Kaynak,
+Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (its test part).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from caffesplit.errors import DatabaseError
+from caffesplit.formats import database
+
+IMAGES = 1797
+TEST_IMAGES = 1000
+TRAIN_IMAGES = 500
+"""By default. So few that a net which has learnt them still errs on some of the test's."""
+
+FEWEST_TRAIN_IMAGES = 10
+"""One of each class."""
+
+TRAIN_LMDB, TEST_LMDB = "digits_train_lmdb", "digits_test_lmdb"
+
+
+def write(
+    folder: Path | str, train_images: int = TRAIN_IMAGES, seed: int = 0, *, force: bool = False
+) -> tuple[Path, Path]:
+    """Write digits_train_lmdb and digits_test_lmdb into `folder`; return their paths.
+
+    Both hold the classes in the same proportion, in random order. `seed` chooses the 1,000 test
+    images and, among the others, the training images: the test set does not depend on their
+    number.
+
+    Raises:
+        DatabaseError: if scikit-learn or lmdb are missing, or `train_images` is out of range.
+        OutputError: if there are such LMDBs already and `force` is false.
+    """
+    most = IMAGES - TEST_IMAGES
+    if not FEWEST_TRAIN_IMAGES <= train_images <= most:
+        raise DatabaseError(
+            f"{train_images} training images",
+            f"{FEWEST_TRAIN_IMAGES} … {most}, what {TEST_IMAGES} test images leave of {IMAGES}",
+        )
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ImportError as error:
+        raise DatabaseError(
+            "scikit-learn is not installed", "the extra `data`", "pip install 'caffesplit[data]'"
+        ) from error
+    digits = load_digits()
+    images, labels = digits.images.astype("uint8"), digits.target
+    rest, test = train_test_split(
+        range(IMAGES), test_size=TEST_IMAGES, stratify=labels, random_state=seed
+    )
+    if train_images < most:
+        rest, _ = train_test_split(
+            rest, train_size=train_images, stratify=labels[rest], random_state=seed
+        )
+    paths = Path(folder) / TRAIN_LMDB, Path(folder) / TEST_LMDB
+    for path, indices in zip(paths, (rest, test), strict=True):
+        records = (
+            (database.key(i), database.datum(images[index][None], int(labels[index])))
+            for i, index in enumerate(indices)
+        )
+        database.write(path, records, force=force)
+    return paths

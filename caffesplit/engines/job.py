@@ -1,0 +1,143 @@
+"""A training job: what an engine is to run, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from caffesplit.errors import EngineError, Location, NetError, OutputError
+from caffesplit.experiment import Experiment, named_paths
+from caffesplit.formats.prototxt import Field
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of `caffe train`.
+
+    Attributes:
+        solver: the solver prototxt.
+        root: the working directory, which the solver's and the net's paths start from.
+        log: where the log goes.
+        weights: a caffemodel to start from, at iteration 0.
+        snapshot: a solverstate to go on from, at its iteration.
+        gpu: ids as Caffe takes them, "0", "0,1" or "all"; None leaves it to the solver.
+    """
+
+    solver: Path
+    root: Path
+    log: Path
+    weights: Path | None = None
+    snapshot: Path | None = None
+    gpu: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights and self.snapshot:
+            raise EngineError(
+                "both weights and a snapshot to start from",
+                "one of them",
+                "A snapshot (.solverstate) names its own weights.",
+            )
+        for path in (self.weights, self.snapshot):
+            if path and not path.is_file():
+                raise EngineError("no such file", "weights or a snapshot", at=Location(str(path)))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that ended well: at the solver's max_iter or, where `stopped`, on Ctrl-C.
+
+    Attributes:
+        iterations: that have been done.
+        loss: the last one printed, if any was.
+        accuracy: of the last test, if there was one with such an output.
+        seconds: of wall-clock time, from Caffe's start to its end.
+        snapshots: the weight files that were written, in their order.
+    """
+
+    iterations: int
+    loss: float | None
+    accuracy: float | None
+    seconds: float
+    stopped: bool
+    snapshots: tuple[Path, ...]
+
+
+def prepare(
+    experiment: Experiment,
+    *,
+    weights: Path | None = None,
+    snapshot: Path | None = None,
+    gpu: str | None = None,
+    log: Path | None = None,
+) -> Job:
+    """The job that trains an experiment, after a look at everything Caffe would stumble over.
+
+    Where neither weights nor a snapshot are given, the experiment's own init.solverstate or
+    init.caffemodel is the start. The log is the experiment's train.log unless given. The folder
+    of `snapshot_prefix`, which Caffe does not create, is created.
+
+    Raises:
+        EngineError: if weights and snapshot are both given, or one of them does not exist.
+        NetError: if the net or one of its data sources is not where Caffe will look for it.
+        OutputError: if the snapshots' folder cannot be created.
+    """
+    if weights is None and snapshot is None:
+        snapshot = _existing(experiment.folder / "init.solverstate")
+        weights = None if snapshot else _existing(experiment.folder / "init.caffemodel")
+    job = Job(
+        solver=experiment.solver_path.resolve(),
+        root=experiment.root.resolve(),
+        log=(log or experiment.folder / "train.log").resolve(),
+        weights=weights and weights.resolve(),
+        snapshot=snapshot and snapshot.resolve(),
+        gpu=gpu,
+    )
+    _check_net(experiment)
+    _check_sources(experiment)
+    _make_snapshot_folder(experiment)
+    return job
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _check_net(experiment: Experiment) -> None:
+    if not (experiment.root / experiment.solver.net).is_file():
+        raise NetError(
+            f"the net lies at {experiment.net_path}, which is not where the solver names it",
+            f"it at {experiment.root / experiment.solver.net}",
+            "Correct the solver's `net` and `snapshot_prefix`; Caffe takes them as they are.",
+            Location(str(experiment.solver_path)),
+        )
+
+
+def _check_sources(experiment: Experiment) -> None:
+    """Check that all files and folders exist which the net's layers read from."""
+    phases = ("TRAIN", "TEST") if experiment.solver.test_iter else ("TRAIN",)
+    layers = [layer for layer in experiment.net.layers if any(map(layer.is_in, phases))]
+    for field, path in named_paths(replace(experiment.net, layers=tuple(layers))):
+        if not (experiment.root / path).exists():
+            raise _missing_source(experiment, field, path)
+
+
+def _missing_source(experiment: Experiment, field: Field, path: str) -> NetError:
+    return NetError(
+        f'{field.name} "{path}" does not exist',
+        f"a file or folder at {experiment.root.resolve() / path}",
+        "Bring it there, correct the path, or give the folder it starts from: --root DIR.",
+        field.location(),
+    )
+
+
+def _make_snapshot_folder(experiment: Experiment) -> None:
+    folder = experiment.snapshot_prefix.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"the folder of snapshot_prefix cannot be created ({error.strerror})",
+            "a folder to write snapshots into",
+            "Correct the solver's `snapshot_prefix`.",
+            Location(str(folder)),
+        ) from error

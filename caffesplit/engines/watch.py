@@ -1,0 +1,134 @@
+"""A run as it is followed by its log: the log kept, its records read, its last words remembered."""
+
+from __future__ import annotations
+
+import codecs
+import math
+import re
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+
+from caffesplit.errors import Location, OutputError
+from caffesplit.formats.glog import fatal
+from caffesplit.formats.trainlog import Event, Parser, Record, TestRow, TrainRow
+
+WORDS_KEPT = 100
+"""Lines of the log's end that are remembered; a stack trace has some 20."""
+
+CONTEXT = 3
+"""Lines shown before the one that says what went wrong."""
+
+_TRACE = ("*** Check failure stack trace", "    @ ", "*** Aborted at", "PC: @")
+_ITERATION = re.compile(r"_iter_(\d+)")
+
+
+class Watch:
+    """Writes a log as it comes and reads it. A context: the log file is open within."""
+
+    def __init__(self, log: Path, append: bool) -> None:
+        self.iterations = 0
+        self.loss: float | None = None
+        self.accuracy: float | None = None
+        self.snapshots: list[Path] = []
+        self.stopped = False
+        self.diverged_at: int | None = None
+        """The iteration from which on every printed loss was a diverged one."""
+        self._parser = Parser()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._words: deque[str] = deque([""], maxlen=WORDS_KEPT)
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            if not append:
+                _set_aside(log)
+            self._file = log.open("ab", buffering=0)
+        except OSError as error:
+            raise OutputError(
+                f"the log cannot be written ({error.strerror})",
+                "a file in a writable folder",
+                "Give another: --log FILE.",
+                Location(str(log)),
+            ) from error
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def feed(self, data: bytes) -> tuple[Record, ...]:
+        """Take the next piece of the log; return the records it completes."""
+        self._file.write(data)
+        text = self._decoder.decode(data)
+        lines = (self._words.pop() + text).split("\n")
+        self._words.extend(lines)
+        return self._noted(self._parser.feed(text))
+
+    def close(self) -> tuple[Record, ...]:
+        """Return the records that the log's end completes."""
+        return self._noted(self._parser.close())
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the loss is no number any more, which no further iteration can mend."""
+        return self.loss is not None and not math.isfinite(self.loss)
+
+    @property
+    def last_words(self) -> str:
+        """What the log says last: a fatal error with the lines before it, without the trace."""
+        words = [line for line in self._words if line.strip() and not line.startswith(_TRACE)]
+        for i, line in enumerate(words):
+            if fatal(line):
+                return "\n".join(words[max(0, i - CONTEXT) :])
+        return "\n".join(words[-CONTEXT - 1 :])
+
+    def _noted(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
+        for record in records:
+            if isinstance(record, TrainRow):
+                self._note_loss(record)
+            elif isinstance(record, TestRow):
+                self.iterations = record.iteration
+                self.accuracy = accuracy(record, self.accuracy)
+            else:
+                self._note_event(record)
+        return records
+
+    def _note_loss(self, row: TrainRow) -> None:
+        self.iterations, self.loss = row.iteration, row.loss
+        if not row.diverged:
+            self.diverged_at = None
+        elif self.diverged_at is None:
+            self.diverged_at = row.iteration
+
+    def _note_event(self, event: Event) -> None:
+        if event.kind == "snapshot":
+            self.snapshots.append(Path(event.value))
+            # Loss and tests are printed now and then, a snapshot says exactly.
+            if match := _ITERATION.search(event.value):
+                self.iterations = int(match[1])
+        elif event.kind == "stopped":
+            self.stopped = True
+
+
+def accuracy(row: TestRow, otherwise: float | None = None) -> float | None:
+    """The first output of a test that is an accuracy by its name, of the first test net."""
+    if row.net == 0:
+        for name, value in row.outputs.items():
+            if "acc" in name.lower():
+                return value
+    return otherwise
+
+
+def _set_aside(log: Path) -> None:
+    """Rename an earlier run's log to LOG.1, or the first number that is free."""
+    if not log.exists():
+        return
+    number = 1
+    while (aside := log.with_name(f"{log.name}.{number}")).exists():
+        number += 1
+    log.rename(aside)

@@ -1,0 +1,194 @@
+"""BlobProto: where a blob's values lie in a file, its array on access, its bytes for writing.
+
+Source: Blob::FromProto and Blob::ToProto, src/caffe/blob.cpp.
+"""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from caffesplit.errors import Location, WeightsError
+from caffesplit.formats.wire import (
+    DAMAGED,
+    FIXED32,
+    FIXED64,
+    LENGTH,
+    NOT_CAFFES,
+    VARINT,
+    WIDTH,
+    Field,
+    WireFile,
+    encode_length,
+    encode_varint,
+    expect_wire,
+    signed,
+)
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+LEGACY_AXES = {1: "num", 2: "channels", 3: "height", 4: "width"}
+DATA, SHAPE, DOUBLE_DATA, RAW_DATA = 5, 7, 8, 12
+"""Field numbers of BlobProto. RAW_DATA is NVCaffe's: bytes in a type of its own."""
+
+SHAPE_DIM = 1
+"""Field number of BlobShape."""
+
+MAX_AXES = 32
+"""kMaxBlobAxes, include/caffe/blob.hpp."""
+
+MAX_COUNT = 2**31 - 1
+"""Values in a blob, whose count is an int (Blob::Reshape)."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """`count` values in a file: from byte `offset` on, one every `stride` bytes."""
+
+    offset: int
+    count: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class BlobRecord:
+    """Where a blob's values are: its shape, its type (float32 or float64) and its chunks."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[Chunk, ...]
+
+    def array(self, buffer: mmap.mmap) -> Array:
+        """The blob's values as a read-only view on `buffer`; several chunks are copied together."""
+        parts = [
+            np.ndarray((chunk.count,), self.dtype, buffer, chunk.offset, (chunk.stride,))
+            for chunk in self.chunks
+        ]
+        flat = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, self.dtype), *parts])
+        flat.flags.writeable = False
+        return flat.reshape(self.shape)
+
+
+def index_blob(file: WireFile, field: Field, at: Location) -> BlobRecord:
+    """Index the BlobProto in `field` of `file`; `at` names its layer and blob.
+
+    Raises:
+        WeightsError: where the values are damaged, or are not as many as the shape says.
+    """
+    expect_wire(field, LENGTH, "a blob", at)
+    shape: list[int] = []
+    legacy: dict[int, int] = {}
+    chunks: dict[int, list[Chunk]] = {DATA: [], DOUBLE_DATA: []}
+    raw_data = False
+    for part in file.fields(field.start, field.end, at):
+        if part.number in chunks:
+            chunks[part.number].append(_chunk(part, at))
+        elif part.number == SHAPE:
+            shape += _dimensions(file, part, at)
+        elif part.number in LEGACY_AXES:
+            expect_wire(part, VARINT, LEGACY_AXES[part.number], at)
+            legacy[part.number] = signed(part.value)
+        elif part.number == RAW_DATA:
+            raw_data = True
+    if legacy:  # Present, they win over `shape` in Caffe too.
+        shape = [legacy.get(axis, 0) for axis in LEGACY_AXES]
+    at = replace(at, byte=field.offset)
+    if raw_data and not any(chunks.values()):
+        raise WeightsError(
+            "the blob's values are in NVCaffe's raw_data (field 12)",
+            "`data` or `double_data`",
+            "Snapshot with `store_blobs_in_old_format: true` in NVCaffe's solver.",
+            at,
+        )
+    number = DOUBLE_DATA if chunks[DOUBLE_DATA] else DATA
+    dtype = np.dtype("<f8" if number == DOUBLE_DATA else "<f4")
+    record = BlobRecord(tuple(shape), dtype, tuple(chunks[number]))
+    check_blob(record, at)
+    return record
+
+
+def check_blob(record: BlobRecord, at: Location) -> None:
+    """Raise WeightsError unless `record` has a legal shape and as many values as it says."""
+    if len(record.shape) > MAX_AXES:
+        raise WeightsError(
+            f"a shape of more than {MAX_AXES} axes", f"at most {MAX_AXES}", NOT_CAFFES, at
+        )
+    # Without the zeros, which make numpy no less strict about the other dimensions.
+    needed, room = prod(record.shape), prod(dim for dim in record.shape if dim)
+    if min(record.shape, default=0) < 0 or room > MAX_COUNT:
+        raise WeightsError(
+            f"shape {record.shape}",
+            f"no negative dimension, and at most {MAX_COUNT:,} values in a blob",
+            NOT_CAFFES,
+            at,
+        )
+    held = sum(chunk.count for chunk in record.chunks)
+    if held != needed:
+        raise WeightsError(
+            f"shape {record.shape} needs {needed:,} values, the blob holds {held:,}",
+            "as many as the shape says",
+            DAMAGED if held else "Snapshot the net again, with its weights.",
+            at,
+        )
+
+
+def _chunk(field: Field, at: Location) -> Chunk:
+    """The values in one `data` or `double_data` field, packed, or a run of single ones."""
+    wire = FIXED64 if field.number == DOUBLE_DATA else FIXED32
+    width = WIDTH[wire]
+    length = field.end - field.start
+    if field.wire == LENGTH:
+        if length % width:
+            raise WeightsError(
+                f"{length:,} bytes of values",
+                f"a multiple of {width}",
+                DAMAGED,
+                replace(at, byte=field.offset),
+            )
+        return Chunk(field.start, length // width, width)
+    expect_wire(field, wire, "values", at)
+    return Chunk(field.start, (length - width) // field.stride + 1, field.stride)
+
+
+def _dimensions(file: WireFile, shape: Field, at: Location) -> list[int]:
+    """The `dim` values, packed or single, of the BlobShape in `shape`; one too many at most."""
+    expect_wire(shape, LENGTH, "a shape", at)
+    dims: list[int] = []
+    for field in file.fields(shape.start, shape.end, at):
+        if field.number != SHAPE_DIM:
+            continue
+        if field.wire != LENGTH:
+            expect_wire(field, VARINT, "a dimension", at)
+            dims.append(signed(field.value))
+            continue
+        position = field.start
+        while position < field.end and len(dims) <= MAX_AXES:
+            value, position = file.varint(position, field.end, at)
+            dims.append(signed(value))
+    return dims[: MAX_AXES + 1]
+
+
+@dataclass(frozen=True)
+class BlobBytes:
+    """A blob as a packed BlobProto, float32."""
+
+    array: Array
+
+    @property
+    def head(self) -> bytes:
+        """Everything of the message but the values."""
+        dims = b"".join(encode_varint(dim) for dim in self.array.shape)
+        shape = encode_length(SHAPE_DIM, len(dims)) + dims if dims else b""
+        return encode_length(SHAPE, len(shape)) + shape + encode_length(DATA, 4 * self.array.size)
+
+    def __len__(self) -> int:
+        return len(self.head) + 4 * self.array.size
+
+    def write(self, file: BinaryIO) -> None:
+        """Write the message; values of other types are rounded to float32."""
+        file.write(self.head)
+        file.write(np.ascontiguousarray(self.array, "<f4").data)

@@ -1,0 +1,137 @@
+"""Caffe's HDF5 snapshots, indexed for mapping.
+
+Caffe writes every blob as one contiguous little-endian dataset (hdf5_save_nd_dataset,
+src/caffe/util/hdf5.cpp), so its values can be mapped like any other file's; the HDF5 library
+is only asked where they are. Groups: `data/LAYER/0`, `1`, … (Net::ToHDF5, src/caffe/net.cpp).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from caffesplit.errors import Location, WeightsError
+from caffesplit.formats.blobs import BlobRecord, Chunk, check_blob
+from caffesplit.formats.layers import LayerRecord
+from caffesplit.formats.wire import DAMAGED, NOT_CAFFES
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+
+FLOATS = (np.dtype("<f4"), np.dtype("<f8"))
+
+MAX_OBJECTS = 100_000
+"""Groups and datasets in one file."""
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Any]:
+    """Open an HDF5 file; what the library finds wrong with it is raised as WeightsError."""
+    at = Location(path)
+    try:
+        import h5py
+    except ImportError as error:
+        raise WeightsError(
+            "the file is HDF5, and h5py is not installed",
+            remedy="pip install 'caffesplit[hdf5]'",
+            at=at,
+        ) from error
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise WeightsError(
+            f"the HDF5 library cannot read the file ({error})", remedy=DAMAGED, at=at
+        ) from error
+
+
+def index_layers(path: str, size: int) -> tuple[LayerRecord, ...]:
+    """Index the layers with blobs of a `.caffemodel.h5` of `size` bytes, in order of names.
+
+    Raises:
+        WeightsError: if it is damaged, or no weight file of Caffe.
+    """
+    at = Location(path)
+    with opened(path) as file:
+        return tuple(
+            LayerRecord(name, "", 0, 0, 2, _index_blobs(datasets, size, replace(at, layer=name)))
+            for name, datasets in _datasets(file, "data", at).items()
+        )
+
+
+def index_group(file: Any, group: str, size: int, at: Location) -> tuple[BlobRecord, ...]:
+    """Index the datasets `0`, `1`, … of one group in an HDF5 file of `size` bytes.
+
+    Raises:
+        WeightsError: if one is missing, or is no plain array inside the file.
+    """
+    return _index_blobs(_datasets(file, group, at).get("", {}), size, at)
+
+
+def _datasets(file: Any, root: str, at: Location) -> dict[str, dict[str, Any]]:
+    """The datasets under group `root`: by the path of their group, then by their own name.
+
+    A layer whose name holds slashes has its group further down.
+    """
+    from h5py import Dataset, Group
+
+    if not isinstance(file.get(root), Group):
+        raise WeightsError(f'no group "{root}"', "a snapshot of Caffe", NOT_CAFFES, at)
+    found: dict[str, dict[str, Any]] = {}
+    seen = 0
+
+    def visit(name: str, item: Any) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > MAX_OBJECTS:
+            raise WeightsError(
+                f"more than {MAX_OBJECTS:,} objects", "a snapshot of Caffe", NOT_CAFFES, at
+            )
+        if isinstance(item, Dataset):
+            group, _, own = name.rpartition("/")
+            found.setdefault(group, {})[own] = item
+
+    file[root].visititems(visit)
+    return found
+
+
+def _index_blobs(datasets: dict[str, Any], size: int, at: Location) -> tuple[BlobRecord, ...]:
+    """Index the datasets of a layer, which are named by their number."""
+    names = [str(number) for number in range(len(datasets))]
+    for name in names:
+        if name not in datasets:
+            raise WeightsError(
+                f'dataset "{name}" is missing beside "{min(datasets)}"',
+                "all blobs of the layer",
+                "HDF5 leaves out blobs shared from another layer: snapshot as BINARYPROTO.",
+                at,
+            )
+    return tuple(
+        _index_dataset(datasets[name], size, replace(at, blob=int(name))) for name in names
+    )
+
+
+def _index_dataset(dataset: Any, size: int, at: Location) -> BlobRecord:
+    """Index a dataset that lies in one piece, as Caffe writes them."""
+    offset = dataset.id.get_offset()
+    if dataset.dtype not in FLOATS or dataset.shape is None or (dataset.size and offset is None):
+        raise WeightsError(
+            f"a dataset of {dataset.dtype} that is chunked, compressed or elsewhere",
+            "float32 or float64 in one piece, as Caffe writes it",
+            "Rewrite the file with `h5repack -l CONTI -f NONE`.",
+            at,
+        )
+    if dataset.size and offset + dataset.nbytes > size:
+        raise WeightsError(
+            f"{dataset.nbytes:,} bytes of values from byte {offset:,} on",
+            f"all within the file's {size:,}",
+            DAMAGED,
+            at,
+        )
+    chunks = (Chunk(offset, dataset.size, dataset.dtype.itemsize),) if dataset.size else ()
+    record = BlobRecord(dataset.shape, dataset.dtype, chunks)
+    check_blob(record, at)
+    return record

@@ -1,0 +1,61 @@
+"""The demo, as `make demo` runs it."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from caffesplit.study.demo import NETS
+
+
+@pytest.fixture(scope="module")
+def done(caffe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    program = "from caffesplit.cli.main import main; main()"
+    return folder, subprocess.run(
+        [sys.executable, "-c", program, "demo", folder, "--caffe", caffe],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_the_demo_compares_every_net_with_the_baseline(done):
+    rows = re.findall(r"^(\w+) +(0\.\d+) +(0\.\d+) +([+-]0\.\d+)  ", done[1].stdout, re.MULTILINE)
+    assert [row[0] for row in rows] == list(NETS)
+    assert all(float(best) >= float(final) for _, final, best, _ in rows)
+
+
+def test_the_baseline_leaves_room_for_a_split_to_show(done):
+    accuracy = float(re.search(r"^baseline +(0\.\d+)", done[1].stdout, re.MULTILINE)[1])
+    assert 0.90 <= accuracy <= 0.97
+
+
+def test_the_demo_leaves_experiments_pictures_and_a_table(done):
+    folder, _ = done
+    for name in NETS:
+        assert (folder / name / "train.log").exists()
+    for name in ("curves.png", "tpm.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    assert (folder / "table.md").read_text().startswith("Net | Acc | Best | Difference | What")
+
+
+def test_the_demo_splits_the_layer_of_highest_entropy(done):
+    text = done[1].stdout
+    first_row = text.partition("Undefined\n")[2].split()[0]
+    assert f"derived1 from baseline: {first_row} split, " in text
+
+
+def test_an_earlier_demo_is_replaced_only_with_force(done):
+    folder, _ = done
+    program = "from caffesplit.cli.main import main; main()"
+    again = subprocess.run(
+        [sys.executable, "-c", program, "demo", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 2
+    assert "an earlier demo is here, expected a new folder" in again.stderr
+    assert (folder / "curves.png").exists()
