@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Brings a real BVLC Caffe 1.0 (CPU) into the user's cache folder. No root, no system change.
 
-Runs from a checkout with nothing installed but Python and apt. Afterwards `caffesplit train`
-finds Caffe by itself; beside the printed `caffe` lie Caffe's other programs and `python-caffe`,
-a Python that imports pycaffe.
+Runs from a checkout with nothing installed but Python and apt, on Debian and Ubuntu (x86-64).
+Downloads 170 MB, leaves 485 MB, takes half a minute where the network is fast. Afterwards
+`caffesplit train` finds Caffe by itself; beside the printed `caffe` lie Caffe's other programs and
+`python-caffe`, a Python that imports pycaffe.
 """
 
 import argparse
@@ -47,21 +48,18 @@ def main() -> int:
 
 def progress_meter() -> debian.Progress:
     """One line that counts up on a terminal, a line per quarter elsewhere."""
-    start, shown = time.monotonic(), ("", -1)
+    start, last = time.monotonic(), ("", -1)
+    terminal = sys.stderr.isatty()
 
     def show(doing: str, part: float) -> None:
-        nonlocal shown
-        step = int(part * 100) if sys.stderr.isatty() else int(part * 4) * 25
-        if shown == (doing, step):
+        nonlocal last
+        percent = int(part * 100) if terminal else int(part * 4) * 25
+        if (doing, percent) == last:
             return
-        fresh = sys.stderr.isatty() and shown[0] == doing
-        shown = (doing, step)
-        seconds = time.monotonic() - start
-        line = f"install_caffe: {doing} … {step:3} % ({seconds:.0f} s)"
-        if sys.stderr.isatty():
-            print(("\r" if fresh else "\n" * bool(seconds > 1)) + line, end="", file=sys.stderr)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        last = doing, percent
+        line = f"install_caffe: {doing} … {percent:3} % ({time.monotonic() - start:.0f} s)"
+        end = "\r" if terminal and part < 1 else "\n"
+        print(f"{line:<60}", end=end, file=sys.stderr, flush=True)
 
     return show
 

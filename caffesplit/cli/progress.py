@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -25,7 +25,9 @@ def training(name: str, max_iter: int) -> Iterator[Callable[[Record], None]]:
 
         def observe(record: Record) -> None:
             if status.take(record):
-                update(status)
+                # A terminal that was closed must not end the training.
+                with suppress(OSError):
+                    update(status)
 
         yield observe
 

@@ -6,6 +6,7 @@ are values: an edit makes new ones along the path to the change and shares all t
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -268,6 +269,22 @@ class Message(Node):
             return self.appended(Field(name, Scalar(scalar)))
         value = Scalar(scalar, source=old.value.source, offset=old.value.offset)
         return self.replaced(old, old.with_value(value))
+
+    def transformed(self, change: Callable[[Field], Field]) -> Message:
+        """This message with `change` applied to every field, however deep, inner ones first.
+
+        What `change` gives back as it was keeps its identity. Items of lists are left alone.
+        """
+        fields = []
+        for old in self.fields:
+            new = old
+            if isinstance(old.value, Message):
+                inner = old.value.transformed(change)
+                new = old if inner is old.value else old.with_value(inner)
+            fields.append(change(new))
+        if all(map(operator.is_, fields, self.fields)):
+            return self
+        return replace(self, fields=tuple(fields))
 
     @property
     def _is_spread(self) -> bool:

@@ -43,6 +43,14 @@ def check_weights(net: Net, weights: Weights) -> tuple[Finding, ...]:
     return _once(finding for rule in WEIGHT_RULES for finding in rule(net, weights))
 
 
+def no_byte_order_mark(net: Net) -> Iterator[Finding]:
+    """protobuf's text format, as Caffe reads it, knows no byte order mark."""
+    if net.tree.open.startswith("\ufeff"):
+        place = Location(net.layers[0].location.path, line=1, column=1)
+        message = "a byte order mark; Caffe refuses the file. Save it as UTF-8 without one"
+        yield Finding("no-byte-order-mark", message, place)
+
+
 def unknown_fields(net: Net) -> Iterator[Finding]:
     for unknown in net.unknown:
         close = f"; did you mean {unknown.suggestion}?" if unknown.suggestion else ""
@@ -135,6 +143,7 @@ def fitting_shapes(net: Net, weights: Weights) -> Iterator[Finding]:
 
 
 NET_RULES: tuple[Callable[[Net], Iterator[Finding]], ...] = (
+    no_byte_order_mark,
     unique_names,
     defined_bottoms,
     single_producers,

@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import replace
 
 from caffesplit.formats import prototxt
-from caffesplit.formats.prototxt import Field, Message, quote
+from caffesplit.formats.prototxt import Field, quote
 from caffesplit.split.forms import Part, Setting
 
 TYPES = {
@@ -29,7 +29,7 @@ def fields(base: Field, parts: tuple[Part, ...], setting: Setting) -> tuple[Fiel
 
 def _carried(base: Field, part: Part) -> Field:
     """The base layer itself with another name, top and num_output: all else is as it was."""
-    message = _message(base)
+    message = base.as_message()
     parameter = message.get("convolution_param")
     assert parameter is not None
     message = message.replaced(parameter, _with_num_output(parameter, part.num_output))
@@ -45,7 +45,7 @@ def _added(base: Field, part: Part, setting: Setting) -> Field:
         [f"lr_mult: {setting.new_lr_mult:g}", f"decay_mult: {setting.new_decay_mult:g}"],
         unit,
     )
-    rules = (*_message(base).all("include"), *_message(base).all("exclude"))
+    rules = (*base.as_message().all("include"), *base.as_message().all("exclude"))
     lines = [
         f"name: {quote(part.name)}",
         f'type: "{TYPES[part.kind]}"',
@@ -61,12 +61,12 @@ def _added(base: Field, part: Part, setting: Setting) -> Field:
 
 
 def _convolution_param(base: Field, part: Part, unit: str) -> list[str]:
-    parameter = _message(base).get("convolution_param")
+    parameter = base.as_message().get("convolution_param")
     assert parameter is not None
     if part.kind == "convolution":
         return _lines(_with_num_output(parameter, part.num_output))
     if part.kind == "pointwise":
-        own = _message(parameter)
+        own = parameter.as_message()
         lines = [f"num_output: {part.num_output}", "kernel_size: 1"]
         if len(part.blobs) == 1:
             lines.append("bias_term: false")
@@ -77,7 +77,9 @@ def _convolution_param(base: Field, part: Part, unit: str) -> list[str]:
 
 
 def _with_num_output(parameter: Field, num_output: int) -> Field:
-    return parameter.with_value(_message(parameter).with_field_set("num_output", str(num_output)))
+    return parameter.with_value(
+        parameter.as_message().with_field_set("num_output", str(num_output))
+    )
 
 
 def _block(name: str, lines: list[str], unit: str) -> list[str]:
@@ -96,12 +98,7 @@ def _indentation(field: Field) -> str:
 
 
 def _indentation_unit(base: Field) -> str:
-    inner = _message(base).fields[0]
+    inner = base.as_message().fields[0]
     unit = _indentation(inner).removeprefix(_indentation(base))
-    spread = "\n" in _message(base).open + inner.lead
+    spread = "\n" in base.as_message().open + inner.lead
     return unit if spread and unit else "  "
-
-
-def _message(field: Field) -> Message:
-    assert isinstance(field.value, Message)
-    return field.value

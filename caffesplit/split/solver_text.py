@@ -36,7 +36,7 @@ def _assigned(tree: Message, assignment: str) -> Message:
         )
     descriptor = schema.message_class("SolverParameter").DESCRIPTOR.fields_by_name.get(name)
     is_string = descriptor is not None and descriptor.type == descriptor.TYPE_STRING
-    is_repeated = descriptor is not None and descriptor.is_repeated
+    is_repeated = descriptor is not None and not descriptor.has_presence
     values = value.split(",") if is_repeated else [value]
     raws = [quote(each) if is_string else each for each in values]
     text = "\n".join(f"{name}: {raw}" for raw in raws)

@@ -17,7 +17,7 @@ from caffesplit.errors import SplitError
 from caffesplit.experiment import Experiment, named_paths
 from caffesplit.formats import caffemodel, prototxt
 from caffesplit.formats.output import replacing
-from caffesplit.formats.prototxt import Message, quote
+from caffesplit.formats.prototxt import Message, Scalar, quote
 from caffesplit.net import check, graph
 from caffesplit.net.graph import Net
 from caffesplit.split.forms import Setting
@@ -125,26 +125,14 @@ def _relocated(experiment: Experiment, derived: Net, out: Path) -> Message:
     root = experiment.root.resolve()
     if root != experiment.folder.resolve() and out.resolve().is_relative_to(root):
         return derived.tree
-    moved: dict[int, str] = {}
+    moved = {}
     for field, path in named_paths(derived):
         source = root / path
         if source.exists() and not ((out / path).exists() and source.samefile(out / path)):
-            moved[id(field)] = str(source)
-    return _with_values(derived.tree, moved) if moved else derived.tree
-
-
-def _with_values(message: Message, values: dict[int, str]) -> Message:
-    """The tree with the given fields (by identity) set to other strings."""
-    for field in message.fields:
-        if id(field) in values:
-            new = field.with_value(prototxt.Scalar(quote(values[id(field)])))
-        elif isinstance(field.value, Message):
-            new = field.with_value(_with_values(field.value, values))
-        else:
-            continue
-        if new != field:
-            message = message.replaced(field, new)
-    return message
+            moved[id(field)] = Scalar(quote(str(source)))
+    return derived.tree.transformed(
+        lambda field: field.with_value(moved[id(field)]) if id(field) in moved else field
+    )
 
 
 def _sha256(path: Path) -> str:

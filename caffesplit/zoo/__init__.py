@@ -9,7 +9,7 @@ from pathlib import Path
 from caffesplit.errors import NetError
 from caffesplit.formats import prototxt
 from caffesplit.formats.output import replacing
-from caffesplit.formats.prototxt import Message, Scalar, quote
+from caffesplit.formats.prototxt import Field, Message, Scalar, quote
 
 NAMES = ("digits",)
 
@@ -52,15 +52,10 @@ def _tree(name: str, file: str) -> Message:
 
 def _with_sources_in(folder: str, net: Message) -> Message:
     """The net with every Data layer's `source` in `folder`, under its own name."""
-    for layer in net.all("layer"):
-        data_param = layer.as_message().get("data_param")
-        if data_param is None:
-            continue
-        source = data_param.as_message().get("source")
-        assert source is not None
-        path = f"{folder}/{Path(source.as_string()).name}"
-        moved = source.with_value(Scalar(quote(path)))
-        inner = data_param.as_message().replaced(source, moved)
-        outer = layer.as_message().replaced(data_param, data_param.with_value(inner))
-        net = net.replaced(layer, layer.with_value(outer))
-    return net
+
+    def moved(field: Field) -> Field:
+        if field.name != "source":
+            return field
+        return field.with_value(Scalar(quote(f"{folder}/{Path(field.as_string()).name}")))
+
+    return net.transformed(moved)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import pty
 import re
 import signal
 import subprocess
@@ -394,12 +396,14 @@ def test_a_log_that_cannot_be_written_is_named(digits_root, tmp_path):
 # Signals, through the command line
 
 
+CLI = (sys.executable, "-c", "from caffesplit.cli.main import main; main()")
+
+
 @contextmanager
 def running(root: Path, caffe: Path) -> Iterator[subprocess.Popen[str]]:
     """`caffesplit train baseline`, called from `root`, at its 20th iteration."""
-    code = "from caffesplit.cli.main import main; main()"
     with subprocess.Popen(
-        [sys.executable, "-c", code, "train", "baseline", "--caffe", str(caffe)],
+        [*CLI, "train", "baseline", "--caffe", str(caffe)],
         cwd=root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -484,4 +488,29 @@ def test_a_second_ctrl_c_kills_a_caffe_that_does_not_stop(digits_root, tmp_path)
 
     assert process.returncode == 1
     assert "killed by SIGKILL" in errors
+    assert no_caffe_is_left(digits_root)
+
+
+def test_closing_the_terminal_takes_a_snapshot_and_the_run_goes_on(caffe, digits_root):
+    set_solver(digits_root, max_iter=1_000_000, snapshot=1_000_000, test_interval=1_000_000)
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        ["setsid", "-c", *CLI, "train", "baseline", "--caffe", str(caffe)],
+        cwd=digits_root,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        try:
+            os.close(theirs)
+            wait_for(digits_root, "Iteration 20 ")
+
+            os.close(ours)
+
+            wait_for(digits_root, "Snapshotting solver state")
+            seen = trainlog.read(digits_root / "baseline/train.log").train[-1].iteration
+            wait_for(digits_root, f"Iteration {seen + 1000} ")
+            assert process.poll() is None
+        finally:
+            process.terminate()
     assert no_caffe_is_left(digits_root)

@@ -9,7 +9,16 @@ from google.protobuf import text_format
 
 from caffesplit.errors import PrototxtError
 from caffesplit.formats import schema
-from caffesplit.formats.prototxt import Field, ListValue, Message, encode, load, parse, quote
+from caffesplit.formats.prototxt import (
+    Field,
+    ListValue,
+    Message,
+    Scalar,
+    encode,
+    load,
+    parse,
+    quote,
+)
 
 DATA = Path(__file__).parent.parent / "data" / "prototxt"
 OUTSIDE = Path(__file__).parents[3] / "shared" / "data" / "prototxt"
@@ -384,3 +393,15 @@ def test_a_nested_message_can_be_a_text_of_its_own():
 
     assert isinstance(message, Message)
     assert str(parse(str(message.fields[0]))) == "  layer { }\n"
+
+
+def test_transformed_changes_fields_however_deep_and_keeps_all_others():
+    text = "a { b { c: 1 } }  # one\nd { c: 2 }\ne: [3]\n"
+    tree = parse(text)
+
+    def doubled(field):
+        return field.with_value(Scalar("4")) if str(field.value) == "2" else field
+
+    assert str(tree.transformed(doubled)) == text.replace("2", "4")
+    assert tree.transformed(doubled).fields[0] is tree.fields[0]
+    assert tree.transformed(lambda field: field) is tree

@@ -32,6 +32,31 @@ def test_every_malformed_prototxt_has_its_message():
     assert {path.name for path in MALFORMED.glob("*.prototxt")} == set(EXPECTED)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1", 'net:1:4: found "1", expected a string'),
+        ("a: [1]", 'net:1:1: found "a" with fields or a list, expected a string'),
+        ("a { }", 'net:1:1: found "a" with fields or a list, expected a string'),
+    ],
+)
+def test_what_is_no_string_cannot_be_read_as_one(text, message):
+    with pytest.raises(PrototxtError) as caught:
+        parse(text, "net").fields[0].as_string()
+
+    assert str(caught.value).splitlines()[0] == message
+
+
+@pytest.mark.parametrize("text", ["a: 1", "a: [{ }]"])
+def test_what_is_no_message_cannot_be_read_as_one(text):
+    with pytest.raises(PrototxtError) as caught:
+        parse(text, "net").fields[0].as_message()
+
+    assert str(caught.value).splitlines()[0] == (
+        'net:1:1: found "a" with a value of its own, expected a message'
+    )
+
+
 def test_a_text_that_is_too_large_is_refused_without_reading_on(tmp_path, monkeypatch):
     monkeypatch.setattr(prototxt, "MAX_SIZE", 2 << 20)
     path = tmp_path / "net.prototxt"

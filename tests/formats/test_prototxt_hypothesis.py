@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 from google.protobuf.descriptor import FieldDescriptor
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from caffesplit.errors import PrototxtError
@@ -17,6 +17,9 @@ from caffesplit.formats.schema import message_class, read
 
 DATA = Path(__file__).parent.parent / "data" / "prototxt"
 GOOD_TEXTS = [path.read_text("utf-8") for path in sorted(DATA.glob("*.prototxt"))]
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For a busy machine; that no text is slow is test_prototxt_errors' business."""
 
 # Texts of a given message, in every way to write them that protobuf's Python parser knows too.
 
@@ -120,6 +123,7 @@ def messages(draw: st.DrawFn, name: str, depth: int = 3) -> str:
     return text
 
 
+@settings(patient)
 @given(messages("LayerParameter") | messages("SolverParameter", 1))
 def test_what_protobuf_accepts_is_parsed_without_loss(text):
     assert str(parse(text)) == text
@@ -127,7 +131,7 @@ def test_what_protobuf_accepts_is_parsed_without_loss(text):
 
 @pytest.mark.parametrize("name", ["LayerParameter", "SolverParameter", "BlobProto", "Datum"])
 def test_values_agree_with_protobuf(name):
-    @settings(max_examples=80)
+    @settings(patient, max_examples=80)
     @given(messages(name))
     def agree(text):
         expected = message_class(name)()
@@ -139,6 +143,7 @@ def test_values_agree_with_protobuf(name):
     agree()
 
 
+@settings(patient)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_quoted_text_is_read_back(text):
     literal = quote(text)
@@ -148,6 +153,7 @@ def test_a_quoted_text_is_read_back(text):
     assert datum.data.decode("utf-8") == text
 
 
+@settings(patient)
 @given(st.binary())
 def test_quoted_bytes_are_read_back(data):
     literal = quote(data.decode("utf-8", "surrogateescape"))
@@ -189,7 +195,7 @@ def parses(text: str) -> bool:
 
 
 @given(mutations())
-@settings(max_examples=400)
+@settings(patient, max_examples=400)
 def test_a_damaged_file_is_an_error_or_another_text(text):
     parsed = parses(text) or LAX_NAME.search(text)
     try:
@@ -200,7 +206,7 @@ def test_a_damaged_file_is_an_error_or_another_text(text):
 
 
 @given(st.text(alphabet="a1-.:;,{}<>[]\"'\\#\n x\ufeff\0\u00a0"))
-@settings(max_examples=300)
+@settings(patient, max_examples=300)
 def test_random_text_is_an_error_or_survives(text):
     parses(text)
 
@@ -208,7 +214,7 @@ def test_random_text_is_an_error_or_survives(text):
 @given(data=st.binary() | st.tuples(st.sampled_from(GOOD_TEXTS), st.binary()).map(
     lambda pair: pair[0].encode()[:200] + pair[1]
 ))  # fmt: skip
-@settings(max_examples=300)
+@settings(patient, max_examples=300)
 def test_random_bytes_are_an_error_or_survive(data, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "random.prototxt"
     path.write_bytes(data)
@@ -231,7 +237,7 @@ def content(message: Message) -> list[object]:
 
 
 @given(messages("LayerParameter"), messages("ParamSpec"), st.data())
-@settings(max_examples=100)
+@settings(patient, max_examples=100)
 def test_the_text_of_an_edited_tree_has_the_tree_s_content(text, snippet, data):
     tree = parse(text)
     for _ in range(3):

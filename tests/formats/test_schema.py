@@ -18,6 +18,7 @@ from caffesplit.formats.schema import layer_types, message_class, read
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data" / "prototxt"
+MALFORMED = ROOT / "tests" / "data" / "malformed"
 SHARED = ROOT.parent / "shared"
 FACTS = SHARED / "reference" / "caffe-schema.tsv"
 OUTSIDE = sorted((SHARED / "data" / "prototxt").glob("*.prototxt"))
@@ -33,6 +34,14 @@ def by_protobuf(text: str, name: str = "LayerParameter"):
         return text_format.Parse(text, message_class(name)())
     except text_format.ParseError:
         return None
+
+
+def by_caffes_parser(data: bytes, name: str = "NetParameter") -> bytes | None:
+    """The message in wire format, by protobuf's C++ parser (in protoc), which is Caffe's too."""
+    protoc = [sys.executable, "-m", "grpc_tools.protoc", "-I", ROOT / "proto"]
+    encode = [f"--encode=caffe.{name}", "caffe.proto"]
+    done = subprocess.run([*protoc, *encode], input=data, capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 else None
 
 
 # The descriptors
@@ -156,6 +165,32 @@ def test_a_file_is_read_as_protobuf_reads_it(path):
 
     assert result.message == by_protobuf(path.read_text("utf-8"), name)
     assert result.unknown == ()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (DATA / "everything.prototxt").read_bytes(),
+        b"layer { loss_weight: - 1 loss_weight: -\n# of\n inf }",
+        rb'layer { name: "\X4a\?\xA\7" propagate_down: 0x1 propagate_down: 00 }',
+        b'name:"x"debug_info:true layer[{phase:TEST},<>]input:"a";input:[],',
+    ],
+)
+def test_a_text_is_read_as_caffes_own_parser_reads_it(data):
+    expected = message_class("NetParameter").FromString(by_caffes_parser(data))
+
+    assert typed(data.decode("utf-8"), "NetParameter").message == expected
+
+
+TAKEN_BY_CAFFE = {"empty.prototxt", "required_field_missing.prototxt", "string_not_utf8.prototxt"}
+"""Caffe complains of these later, or not at all."""
+
+
+@pytest.mark.parametrize("path", sorted(MALFORMED.glob("*.prototxt")), ids=lambda path: path.name)
+def test_what_is_malformed_is_so_for_caffes_own_parser(path):
+    taken = by_caffes_parser(path.read_bytes()) is not None
+
+    assert taken == (path.name in TAKEN_BY_CAFFE)
 
 
 def test_a_message_of_the_tree_can_be_read_by_itself():

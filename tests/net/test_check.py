@@ -29,6 +29,11 @@ def test_a_legal_net_has_no_findings():
     ("text", "finding"),
     [
         (
+            "\ufeff" + DATA,
+            "net.prototxt:1:1: error: a byte order mark; Caffe refuses the file. Save it as UTF-8 "
+            "without one [no-byte-order-mark]",
+        ),
+        (
             DATA + 'layer { name: "a" type: "ReLU" bottom: "dat" top: "b" }',
             "net.prototxt:2:1: error: layer 'a': bottom 'dat' is no earlier layer's top in phase "
             "TRAIN; did you mean 'data'? [defined-bottoms]",

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from caffesplit.cli import data, progress, train
+from caffesplit.errors import EngineError, NetError
+from caffesplit.formats import database
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(
+        train.command, [str(each) for each in arguments], catch_exceptions=False
+    )
+
+
+def test_a_run_ends_with_what_it_reached_and_where_that_lies(caffe, digits_root, monkeypatch):
+    monkeypatch.chdir(digits_root)
+
+    result = run("baseline", "--caffe", caffe)
+
+    assert result.exit_code == 0
+    assert re.fullmatch(
+        r"baseline: 100 iterations in \d+\.\d s, loss \d\.\d+, accuracy 0\.\d{4}\n"
+        r"log: baseline/train\.log\n"
+        r"last snapshot: baseline/digits_iter_100\.caffemodel\n",
+        result.stdout,
+    )
+
+
+def test_log_and_start_may_be_chosen(caffe, digits_root, monkeypatch):
+    monkeypatch.chdir(digits_root)
+    run("baseline", "--caffe", caffe)
+
+    state = "baseline/digits_iter_50.solverstate"
+    result = run("baseline", "--caffe", caffe, "--snapshot", state, "--log", "logs/again.log")
+
+    assert "log: logs/again.log\n" in result.stdout
+    assert f"Resuming from {digits_root.resolve()}/{state}" in Path("logs/again.log").read_text()
+
+
+def test_elsewhere_than_on_a_terminal_progress_is_a_line_now_and_then(
+    caffe, digits_root, monkeypatch
+):
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+
+    lines = run(digits_root / "baseline", "--caffe", caffe).stderr.splitlines()
+
+    assert re.fullmatch(r"baseline: 0/100  accuracy 0\.\d{4}", lines[0])
+    assert re.fullmatch(r"baseline: 50/100 loss \d\.\d+ +accuracy 0\.\d{4}, \d+ s left", lines[7])
+    assert len(lines) == 14
+
+
+def test_a_short_run_elsewhere_than_on_a_terminal_is_silent(caffe, digits_root):
+    assert run(digits_root / "baseline", "--caffe", caffe).stderr == ""
+
+
+def test_on_a_terminal_progress_is_a_bar_with_loss_accuracy_and_time_left(caffe, digits_root):
+    code = "from caffesplit.cli.main import main; main()"
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "train", str(digits_root / "baseline"), "--caffe", str(caffe)],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env={**os.environ, "COLUMNS": "100", "TERM": "xterm"},
+    ):
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 1 << 16):
+                shown += piece
+        except OSError:  # the terminal's other end is closed
+            os.close(ours)
+
+    last = re.sub(r"\x1b\[[\d;?]*\w", "", shown.decode()).strip().splitlines()[-1]
+    assert re.fullmatch(
+        r"baseline ━+ 100/100 loss \d\.\d+ +accuracy 0\.\d{4} +\d:\d\d:\d\d", last.strip()
+    )
+
+
+def test_an_engine_that_there_is_not_is_refused(digits_root):
+    result = run(digits_root / "baseline", "--engine", "tensorflow")
+    assert result.exit_code == 2
+    assert "'tensorflow' is not one of 'auto', 'caffe'" in result.stderr
+
+
+def test_a_folder_without_a_solver_is_refused(tmp_path):
+    with pytest.raises(NetError, match="0 solvers"):
+        run(tmp_path)
+
+
+def test_a_caffe_that_is_not_there_is_refused(digits_root):
+    with pytest.raises(EngineError, match='--caffe names "nowhere"'):
+        run(digits_root / "baseline", "--caffe", "nowhere")
+
+
+def test_the_verb_data_writes_the_digits(tmp_path):
+    command = ["digits", str(tmp_path / "sets"), "--train", "60", "--seed", "1"]
+
+    result = CliRunner().invoke(data.command, command, catch_exceptions=False)
+
+    assert result.stdout == (
+        f"{tmp_path}/sets/digits_train_lmdb: 60 images\n"
+        f"{tmp_path}/sets/digits_test_lmdb: 1000 images\n"
+    )
+    assert database.count(tmp_path / "sets/digits_train_lmdb") == 60
+
+
+def test_the_verb_data_refuses_more_images_than_there_are(tmp_path):
+    result = CliRunner().invoke(data.command, ["digits", str(tmp_path), "--train", "798"])
+    assert result.exit_code == 2
+    assert "798 is not in the range 10<=x<=797" in result.stderr
