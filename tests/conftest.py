@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs a real Caffe: `pytest -m 'not caffe'` leaves it out."""
     for item in items:
-        if "caffe" in getattr(item, "fixturenames", ()):
+        if {"caffe", "demo"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.caffe)
 
 
@@ -68,3 +70,18 @@ def digits_root(digits_template: Path, tmp_path: Path) -> Path:
 
 
 SHORT = {"max_iter": 100, "snapshot": 50, "test_interval": 50, "display": 10, "base_lr": 0.003}
+
+
+@pytest.fixture(scope="session")
+def demo(
+    caffe: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The demo's folder, and how its command ended. Not to be changed by a test."""
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    program = "from caffesplit.cli.main import main; main()"
+    return folder, subprocess.run(
+        [sys.executable, "-c", program, "demo", folder, "--caffe", caffe],
+        capture_output=True,
+        text=True,
+        check=True,
+    )

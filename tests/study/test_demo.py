@@ -4,36 +4,22 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 from caffesplit.study.demo import NETS
 
 
-@pytest.fixture(scope="module")
-def done(caffe, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo") / "demo"
-    program = "from caffesplit.cli.main import main; main()"
-    return folder, subprocess.run(
-        [sys.executable, "-c", program, "demo", folder, "--caffe", caffe],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-
-def test_the_demo_compares_every_net_with_the_baseline(done):
-    rows = re.findall(r"^(\w+) +(0\.\d+) +(0\.\d+) +([+-]0\.\d+)  ", done[1].stdout, re.MULTILINE)
+def test_the_demo_compares_every_net_with_the_baseline(demo):
+    rows = re.findall(r"^(\w+) +(0\.\d+) +(0\.\d+) +([+-]0\.\d+)  ", demo[1].stdout, re.MULTILINE)
     assert [row[0] for row in rows] == list(NETS)
     assert all(float(best) >= float(final) for _, final, best, _ in rows)
 
 
-def test_the_baseline_leaves_room_for_a_split_to_show(done):
-    accuracy = float(re.search(r"^baseline +(0\.\d+)", done[1].stdout, re.MULTILINE)[1])
+def test_the_baseline_leaves_room_for_a_split_to_show(demo):
+    accuracy = float(re.search(r"^baseline +(0\.\d+)", demo[1].stdout, re.MULTILINE)[1])
     assert 0.90 <= accuracy <= 0.97
 
 
-def test_the_demo_leaves_experiments_pictures_and_a_table(done):
-    folder, _ = done
+def test_the_demo_leaves_experiments_pictures_and_a_table(demo):
+    folder, _ = demo
     for name in NETS:
         assert (folder / name / "train.log").exists()
     for name in ("curves.png", "tpm.png"):
@@ -41,14 +27,14 @@ def test_the_demo_leaves_experiments_pictures_and_a_table(done):
     assert (folder / "table.md").read_text().startswith("Net | Acc | Best | Difference | What")
 
 
-def test_the_demo_splits_the_layer_of_highest_entropy(done):
-    text = done[1].stdout
+def test_the_demo_splits_the_layer_of_highest_entropy(demo):
+    text = demo[1].stdout
     first_row = text.partition("Undefined\n")[2].split()[0]
     assert f"derived1 from baseline: {first_row} split, " in text
 
 
-def test_an_earlier_demo_is_replaced_only_with_force(done):
-    folder, _ = done
+def test_an_earlier_demo_is_replaced_only_with_force(demo):
+    folder, _ = demo
     program = "from caffesplit.cli.main import main; main()"
     again = subprocess.run(
         [sys.executable, "-c", program, "demo", folder],
