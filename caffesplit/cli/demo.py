@@ -30,7 +30,9 @@ def command(folder: Path, caffe_path: str | None, force: bool) -> None:
     def train(path: Path) -> None:
         loaded = experiment.load(path, folder)
         with training(loaded.name, loaded.solver.max_iter) as observe:
-            caffe_binary.train(job.prepare(loaded), caffe, observe)
+            outcome = caffe_binary.train(job.prepare(loaded), caffe, observe)
+        if outcome.stopped:
+            raise click.Abort
 
     def say(text: str) -> None:
         click.echo(f"\n{text}" if "\n" in text else text)

@@ -10,7 +10,7 @@ import click
 
 from caffesplit.errors import CaffesplitError
 
-VERBS = ("tpm", "norms", "plan", "split", "check", "train", "log", "plot", "demo")
+VERBS = ("tpm", "norms", "plan", "split", "check", "train", "log", "plot", "data", "demo")
 """In the order of the work; each is a module of this package with a `command`."""
 
 
@@ -61,7 +61,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; no output was written", 130)
+        _fail("interrupted", 130)
     except CaffesplitError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:

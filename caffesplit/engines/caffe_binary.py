@@ -28,6 +28,9 @@ PIECE = 1 << 16
 SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 """Passed on. Caffe by itself takes a snapshot and stops on SIGINT, takes one on SIGHUP."""
 
+LOGGING = {"GLOG_logtostderr": "1", "GLOG_minloglevel": "0"}
+"""Everything to stderr, even where the user's environment keeps pycaffe quiet."""
+
 NO_GPU = "CPU-only Caffe"
 """What a Caffe that was built without CUDA says of a GPU (src/caffe/common.cpp)."""
 
@@ -76,8 +79,8 @@ def train(job: Job, caffe: Path, observe: Observer = lambda record: None) -> Out
         OutputError: if the log cannot be written.
     """
     start = time.monotonic()
-    with Watch(job.log, append=job.snapshot is not None) as watch:
-        status = _run(job, caffe, watch, observe)
+    with _started(job, caffe) as process, Watch(job.log, job.snapshot is not None) as watch:
+        status = _followed(process, watch, observe)
         if watch.diverged_at is not None:
             raise _diverged(job, watch)
         if status != 0:
@@ -114,13 +117,14 @@ def _command(job: Job, caffe: Path) -> list[str]:
     return command
 
 
-def _run(job: Job, caffe: Path, watch: Watch, observe: Observer) -> int:
-    """Run Caffe to its end; return its exit status."""
+@contextmanager
+def _started(job: Job, caffe: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Caffe at work on the job; what is left of it in the end is killed."""
     try:
         process = subprocess.Popen(
             _command(job, caffe),
             cwd=job.root,
-            env={**os.environ, "GLOG_logtostderr": "1"},
+            env={**os.environ, **LOGGING},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -133,23 +137,26 @@ def _run(job: Job, caffe: Path, watch: Watch, observe: Observer) -> int:
             "an executable file for this machine",
             at=Location(str(caffe)),
         ) from error
-    assert process.stdout is not None
-    try:
-        with process.stdout, _passing_signals_on(process):
-            while piece := os.read(process.stdout.fileno(), PIECE):
-                for record in watch.feed(piece):
-                    observe(record)
-                if watch.hopeless:
-                    break
-            else:
-                process.wait()
-        for record in watch.close():
-            observe(record)
-    finally:
-        if process.poll() is None:
+    with process:
+        try:
+            yield process
+        finally:
             _send(process, signal.SIGKILL)
-            process.wait()
-    return process.returncode
+
+
+def _followed(process: subprocess.Popen[bytes], watch: Watch, observe: Observer) -> int:
+    """Follow Caffe to its end, or to where it is hopeless; return its exit status."""
+    assert process.stdout is not None
+    with _passing_signals_on(process):
+        while piece := os.read(process.stdout.fileno(), PIECE):
+            for record in watch.feed(piece):
+                observe(record)
+            if watch.hopeless:
+                _send(process, signal.SIGKILL)
+        status = process.wait()
+    for record in watch.close():
+        observe(record)
+    return status
 
 
 @contextmanager

@@ -16,6 +16,9 @@ from caffesplit.formats.trainlog import Event, Parser, Record, TestRow, TrainRow
 WORDS_KEPT = 100
 """Lines of the log's end that are remembered; a stack trace has some 20."""
 
+LINE_KEPT = 2000
+"""Characters of a line that are remembered."""
+
 CONTEXT = 3
 """Lines shown before the one that says what went wrong."""
 
@@ -41,7 +44,7 @@ class Watch:
             log.parent.mkdir(parents=True, exist_ok=True)
             if not append:
                 _set_aside(log)
-            self._file = log.open("ab", buffering=0)
+            self._file = log.open("ab")
         except OSError as error:
             raise OutputError(
                 f"the log cannot be written ({error.strerror})",
@@ -64,9 +67,10 @@ class Watch:
     def feed(self, data: bytes) -> tuple[Record, ...]:
         """Take the next piece of the log; return the records it completes."""
         self._file.write(data)
+        self._file.flush()
         text = self._decoder.decode(data)
         lines = (self._words.pop() + text).split("\n")
-        self._words.extend(lines)
+        self._words.extend(line[:LINE_KEPT] for line in lines)
         return self._noted(self._parser.feed(text))
 
     def close(self) -> tuple[Record, ...]:

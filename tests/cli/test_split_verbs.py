@@ -131,4 +131,4 @@ def test_a_misspelled_verb_gets_the_closest_one():
 def test_help_names_every_verb_in_the_order_of_the_work():
     done = caffesplit("--help")
     verbs = [line.split()[0] for line in done.stdout.partition("Commands:\n")[2].splitlines()]
-    assert verbs == ["tpm", "norms", "plan", "split", "check", "train", "log", "plot", "demo"]
+    assert " ".join(verbs) == "tpm norms plan split check train log plot data demo"

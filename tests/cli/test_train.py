@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -7,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from caffesplit.cli import data, progress, train
 from caffesplit.errors import EngineError, NetError
 from caffesplit.formats import database
+from caffesplit.formats.trainlog import TrainRow
 
 
 def run(*arguments: str | Path) -> Result:
@@ -83,6 +86,23 @@ def test_on_a_terminal_progress_is_a_bar_with_loss_accuracy_and_time_left(caffe,
     assert re.fullmatch(
         r"baseline ━+ 100/100 loss \d\.\d+ +accuracy 0\.\d{4} +\d:\d\d:\d\d", last.strip()
     )
+
+
+class Gone(io.StringIO):
+    """A stream whose reader has gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_of_stderr_that_has_gone_does_not_end_the_training(monkeypatch):
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    monkeypatch.setattr(sys, "stderr", Gone())
+    with pytest.raises(BrokenPipeError):
+        click.echo("a line", err=True)
+
+    with progress.training("net", 10) as observe:
+        observe(TrainRow(0, 0.0, 0.1, 2.3, {}))
 
 
 def test_an_engine_that_there_is_not_is_refused(digits_root):

@@ -156,6 +156,15 @@ def test_the_observer_sees_what_the_log_holds(caffe, digits_root):
     assert [event for event in seen if isinstance(event, trainlog.Event)] == list(log.events)
 
 
+def test_an_environment_that_silences_caffe_does_not_silence_the_log(
+    caffe, digits_root, monkeypatch
+):
+    monkeypatch.setenv("GLOG_minloglevel", "2")
+    monkeypatch.setenv("GLOG_logtostderr", "0")
+
+    assert train(digits_root, caffe).iterations == 100
+
+
 def test_an_earlier_log_is_kept_and_a_resumed_run_is_appended(caffe, digits_root):
     log = digits_root / "baseline/train.log"
     train(digits_root, caffe)
@@ -325,6 +334,7 @@ def test_a_file_that_is_no_program_is_named(digits_root, tmp_path):
         f"{script}: Caffe does not start (Exec format error), "
         "expected an executable file for this machine"
     )
+    assert not (digits_root / "baseline/train.log").exists()
 
 
 # What is noticed before anything starts

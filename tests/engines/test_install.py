@@ -328,7 +328,7 @@ def test_caffe_computes_with_openblas_on_one_thread_unless_told_otherwise(moved)
     assert told == f"{min(2, cores)}\n"
 
 
-@pytest.mark.parametrize("program", sorted({*install.PROGRAMS} - {"classification"}))
+@pytest.mark.parametrize("program", install.PROGRAMS)
 def test_every_program_of_caffe_starts(moved, program):
     result = subprocess.run([moved / program, "--help"], env={}, capture_output=True, text=True)
     assert "while loading shared libraries" not in result.stderr
