@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +53,7 @@ def command(
     if csv_folder is not None:
         _write_csv(runs, csv_folder, force)
     if json_path is not None:
-        _write_json(found, metric, json_path, force)
+        options.write_json(_as_json(found, metric), json_path, force)
     if found and json_path != "-":
         render = {"final": tables.final_table, "best": tables.best_table}
         table = render.get(view or "", tables.result_table)(found, metric)
@@ -85,17 +84,12 @@ def _write_csv(runs: Sequence[Run], folder: Path, force: bool) -> None:
             path.write_text(text, encoding="utf-8")
 
 
-def _write_json(found: Sequence[Result], metric: str, path: str, force: bool) -> None:
+def _as_json(found: Sequence[Result], metric: str) -> dict[str, Any]:
     nets = [
         {"net": result.net, "final": _score(result.final), "best": _score(result.best)}
         for result in found
     ]
-    text = json.dumps({"metric": metric, "nets": nets}, indent=2) + "\n"
-    if path == "-":
-        click.echo(text, nl=False)
-        return
-    with replacing(path, force=force) as (staged,):
-        staged.write_text(text, encoding="utf-8")
+    return {"metric": metric, "nets": nets}
 
 
 def _score(score: Score | None) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from caffesplit.experiment import Experiment
+    from caffesplit.metric.history import History
     from caffesplit.net.graph import Net
     from caffesplit.split.plan import Plan
 
@@ -67,6 +68,10 @@ snapshots = click.option(
     "--snapshots",
     metavar="PREFIX",
     help="Snapshot prefix, where it is not the solver's snapshot_prefix.",
+)
+
+layers = click.option(
+    "--layer", "layers", multiple=True, metavar="L", help="Only this layer; may be repeated."
 )
 
 json_output = click.option(
@@ -170,6 +175,46 @@ def decision(function: F) -> F:
         return function(*args, decision=made, **kwargs)
 
     return with_decision  # type: ignore[return-value]
+
+
+def chosen_layers(
+    names: tuple[str, ...], experiment: Experiment, history: History
+) -> tuple[str, ...]:
+    """The layers asked for, or all that have kernels in the snapshots.
+
+    Raises:
+        NetError: if one asked for has none.
+    """
+    from caffesplit.errors import Location, NetError
+
+    weights = history.load(history.iterations[-1])
+    available = tuple(name for name in experiment.kernel_layers if name in weights)
+    for name in names:
+        if name not in available:
+            raise NetError(
+                f"no layer {name!r} with kernels",
+                f"one of {', '.join(available) or 'none: the snapshots hold no layer of the net'}",
+                at=Location(str(experiment.net_path)),
+            )
+    return names or available
+
+
+def write_json(value: Any, path: str, force: bool) -> None:
+    """Write a value as JSON; `-` is stdout."""
+    import json
+
+    write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", path, force)
+
+
+def write_text(text: str, path: str, force: bool) -> None:
+    """Write a text into a file; `-` is stdout."""
+    if path == "-":
+        click.echo(text, nl=False)
+        return
+    from caffesplit.formats.output import replacing
+
+    with replacing(path, force=force) as (staged,):
+        staged.write_text(text, encoding="utf-8")
 
 
 def read_plan(path: Path) -> Plan:

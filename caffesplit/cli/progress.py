@@ -101,3 +101,17 @@ def _lines(name: str, max_iter: int) -> Iterator[Update]:
         click.echo(line, err=True)
 
     yield update
+
+
+@contextmanager
+def steps(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far work has come that tells (steps done, of how many); on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(doing, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
