@@ -6,7 +6,9 @@ message and exits with its `exit_code`; programs read its fields.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -113,3 +115,18 @@ class TrainingError(CaffesplitError):
     """A training job that ran and failed: it diverged, crashed or was killed."""
 
     exit_code = 1
+
+
+MAX_LISTED = 10
+"""Numbers that a message lists one by one."""
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Ascending numbers for a message, abbreviated where they are many."""
+    if not numbers:
+        return "none"
+    if len(numbers) <= MAX_LISTED:
+        return ", ".join(map(str, numbers))
+    steps = {later - earlier for earlier, later in pairwise(numbers)}
+    every = f", every {steps.pop()}" if len(steps) == 1 else ""
+    return f"{numbers[0]}, {numbers[1]}, … {numbers[-1]} ({len(numbers)} of them{every})"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caffesplit.errors import Location, NetError, SnapshotError
+from caffesplit.errors import Location, NetError, SnapshotError, listed
 from caffesplit.formats import caffemodel, prototxt, schema, snapshots
 from caffesplit.formats.snapshots import Snapshot
 from caffesplit.metric.history import KERNEL_TYPES, Array, History, kernels_first
@@ -105,7 +105,7 @@ class Experiment:
         raise SnapshotError(
             f"no snapshot of iteration {choice}",
             "one that exists",
-            f"There are {snapshots.describe([each.iteration for each in available])}.",
+            f"There are snapshots at {listed([each.iteration for each in available])}.",
             Location(str(self.solver_path)),
         )
 

@@ -57,7 +57,7 @@ def test_the_tpm_table_looks_as_readme_prints_it(place):
     printed = re.search(r"\$ (caffesplit tpm .*)\n((?:    [^$\n].*\n)+)    …\n", README)
     assert printed
     mean, window, header, _ = (line.strip() for line in printed[2].splitlines())
-    lines = run(printed[1], place).stdout.splitlines()
+    lines = run(printed[1], place).stdout.rstrip().splitlines()
     assert re.sub(r"\d\.\d+", "#", lines[0]) == re.sub(r"\d\.\d+", "#", mean)
     assert lines[1] == window
     assert lines[2].split() == header.split()

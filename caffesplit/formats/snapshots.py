@@ -8,20 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-
-from caffesplit.errors import SnapshotError
 
 SUFFIX = re.compile(r"_iter_(\d+)((?:_score\d+_[^_]+)*)(\.caffemodel|\.caffemodel\.h5|)")
 
 PREFERENCE = (".caffemodel", "", ".caffemodel.h5")
 """Of two files of one iteration, the one that comes first here is taken."""
-
-MAX_LISTED = 10
-"""Iterations that a message lists one by one."""
 
 
 @dataclass(frozen=True)
@@ -44,32 +37,3 @@ def find(prefix: Path | str) -> tuple[Snapshot, ...]:
         if iteration not in found or rank < found[iteration][0]:
             found[iteration] = rank, path
     return tuple(Snapshot(iteration, found[iteration][1]) for iteration in sorted(found))
-
-
-def in_window(snapshots: Sequence[Snapshot], first: int, last: int) -> tuple[Snapshot, ...]:
-    """The snapshots with `first` <= iteration <= `last`.
-
-    Raises:
-        SnapshotError: if they are fewer than two, which a window needs for a step.
-    """
-    inside = tuple(one for one in snapshots if first <= one.iteration <= last)
-    if len(inside) < 2:
-        held = f"only one snapshot, at {inside[0].iteration}" if inside else "no snapshot"
-        raise SnapshotError(
-            f"window {first}:{last} holds {held}",
-            "at least two",
-            f"There are {describe([one.iteration for one in snapshots])}.",
-        )
-    return inside
-
-
-def describe(iterations: Sequence[int]) -> str:
-    """Snapshots' iterations in words, abbreviated where they are many."""
-    if not iterations:
-        return "none"
-    if len(iterations) <= MAX_LISTED:
-        return "snapshots at " + ", ".join(map(str, iterations))
-    steps = {later - earlier for earlier, later in pairwise(iterations)}
-    every = f", every {steps.pop()}" if len(steps) == 1 else ""
-    first, second, *_, last = iterations
-    return f"snapshots at {first}, {second}, … {last} ({len(iterations)} of them{every})"

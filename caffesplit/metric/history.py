@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from caffesplit.errors import SnapshotError
+from caffesplit.errors import SnapshotError, listed
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,7 +39,7 @@ class History:
             raise SnapshotError(
                 f"{len(inside)} of {len(self.iterations)} snapshots in window {first}:{last}",
                 "at least two",
-                "Widen the window.",
+                f"Choose another window; there are snapshots at {listed(self.iterations)}.",
             )
         return inside
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from caffesplit.errors import SnapshotError
-from caffesplit.formats.snapshots import Snapshot, describe, find, in_window
+from caffesplit.formats.snapshots import Snapshot, find
 
 
 def touched(folder: Path, *names: str) -> Path:
@@ -97,44 +96,3 @@ def test_characters_of_patterns_mean_themselves(tmp_path: Path):
 
 def test_where_nothing_is_nothing_is_found(tmp_path: Path):
     assert find(tmp_path / "none" / "snap") == ()
-
-
-def at(*iterations: int) -> list[Snapshot]:
-    return [Snapshot(iteration, Path(f"snap_iter_{iteration}")) for iteration in iterations]
-
-
-def test_a_window_includes_both_its_ends():
-    snapshots = at(100, 200, 300, 400)
-
-    assert in_window(snapshots, 200, 300) == tuple(snapshots[1:3])
-    assert in_window(snapshots, 150, 1000) == tuple(snapshots[1:])
-
-
-@pytest.mark.parametrize(
-    ("iterations", "message"),
-    [
-        (
-            [100, 200, 300],
-            "window 150:250 holds only one snapshot, at 200, expected at least two\n"
-            "There are snapshots at 100, 200, 300.",
-        ),
-        (
-            [],
-            "window 150:250 holds no snapshot, expected at least two\nThere are none.",
-        ),
-        (
-            range(500, 20500, 500),
-            "window 150:250 holds no snapshot, expected at least two\n"
-            "There are snapshots at 500, 1000, … 20000 (40 of them, every 500).",
-        ),
-    ],
-)
-def test_a_window_with_fewer_than_two_says_which_there_are(iterations, message):
-    with pytest.raises(SnapshotError) as caught:
-        in_window(at(*iterations), 150, 250)
-
-    assert str(caught.value) == message
-
-
-def test_uneven_iterations_are_abbreviated_without_a_step():
-    assert describe([1, *range(500, 20500, 500)]) == "snapshots at 1, 500, … 20000 (41 of them)"
