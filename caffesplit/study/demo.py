@@ -73,7 +73,8 @@ def run(folder: Path, train: Train, say: Say, force: bool = False) -> Results:
     say("Handwritten digits → LMDB; a net of three convolutions")
     digits.write(folder / "data")
     zoo.write("digits", folder / "baseline", folder, folder / "data")
-    _train(folder, "baseline", train, say)
+    say(f"baseline: {NETS['baseline']}")
+    train(folder / "baseline")
 
     baseline = load(folder / "baseline", folder)
     (scored,) = scores(baseline.history(), [WINDOW], baseline.kernel_layers)
@@ -90,7 +91,7 @@ def run(folder: Path, train: Train, say: Say, force: bool = False) -> Results:
         for generation in (1, 2):
             name = f"{chain}{generation}"
             _derive(folder, base, name, plan_for, say)
-            _train(folder, name, train, say)
+            train(folder / name)
             base = name
 
     runs = read_runs([folder / name / "train.log" for name in NETS])
@@ -148,13 +149,8 @@ def _derive(
     experiment = load(folder / base, folder)
     plan = plan_for(experiment)
     derive(experiment, plan, experiment.weights_path(WINDOW[1]), folder / name)
-    split = "".join(
-        f": {layer.name} split, {len(layer.fast)} fast and {len(layer.slow)} slow kernels"
+    splits = "".join(
+        f" ({layer.name}: {len(layer.fast)} fast, {len(layer.slow)} slow kernels)"
         for layer in plan.layers
     )
-    say(f"{name} from {base}{split}")
-
-
-def _train(folder: Path, name: str, train: Train, say: Say) -> None:
-    say(f"Training {name}: {NETS[name]}")
-    train(folder / name)
+    say(f"{name}: {NETS[name]}{splits}")
