@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from dataclasses import field as attribute
+from itertools import zip_longest
 from typing import TypeAlias
 
 from caffesplit.errors import Location, PrototxtError
@@ -228,11 +229,12 @@ class Message(Node):
         if index is None:
             raise ValueError(f"field {old.name!r} is not in this message")
         placed = self._placed(new, old.lead, old.trail) if new else ()
-        return replace(self, fields=(*self.fields[:index], *placed, *self.fields[index + 1 :]))
+        fields = (*self.fields[:index], *placed, *self.fields[index + 1 :])
+        return replace(self, fields=_kept_apart(fields))
 
     def without(self, name: str) -> Message:
         """This message without the fields of that name, and without their comments."""
-        return replace(self, fields=tuple(f for f in self.fields if f.name != name))
+        return replace(self, fields=_kept_apart(tuple(f for f in self.fields if f.name != name)))
 
     def appended(self, *new: Field) -> Message:
         """This message with further fields, in the layout of the ones it has.
@@ -327,6 +329,23 @@ class Message(Node):
 
 
 Value: TypeAlias = Scalar | Message | ListValue
+
+
+def _kept_apart(fields: tuple[Field, ...]) -> tuple[Field, ...]:
+    """The fields, with a space where an edit left a value running into the next name.
+
+    Nothing need stand behind a string or a brace (`a: "x"b: 1`), but behind a number it must.
+    """
+    return tuple(
+        replace(field, trail=" ") if _runs_into(field, follower) else field
+        for field, follower in zip_longest(fields, fields[1:])
+    )
+
+
+def _runs_into(field: Field, follower: Field | None) -> bool:
+    if follower is None or field.trail or follower.lead:
+        return False
+    return str(field)[-1] not in "\"'}>]"
 
 
 def _indent(lead: str) -> str:

@@ -75,6 +75,7 @@ class Weights(Mapping[str, list[Array]]):
     def __len__(self) -> int:
         return len(self._layers)
 
+
 COPY_BYTES = 1 << 20
 """Bytes copied at a time; in one piece a model takes twice as long."""
 

@@ -6,20 +6,18 @@ the processor's cache. float32 differences would be wrong in the eighth digit.
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from math import ceil, prod
 
 import numpy as np
 
 from caffesplit.metric.history import Array
 
-Pair = tuple[int, int]
-
 SCRATCH = 2**20
-"""float64 values a thread works in (8 MiB), shared by the states that are compared."""
+"""float64 values a thread works in (8 MiB). In smaller ones threads queue for Python."""
 
 MAX_WORKERS = 8
 """Threads; these many read memory as fast as it goes."""
@@ -29,36 +27,32 @@ MAX_DOT = 2**13
 
 
 def kernel_distances(
-    states: Mapping[int, Sequence[Array]],
-    pairs: Sequence[tuple[int, int]],
-    workers: int | None = None,
+    states: Sequence[Sequence[Array]], pairs: Sequence[tuple[int, int]], workers: int | None = None
 ) -> Array:
     """Return ‖a − b‖₂ of every kernel for pairs (a, b) of states: (P, K), float64.
 
-    `states` gives each state's weights, layer by layer, (N, ...) with kernels on axis 0; a
-    layer's shape is the same in all of them. K counts the kernels of all layers, in order.
-    A pair is fast where it shares a state with the one before it. The number of `workers`
-    (threads; by default one per processor) does not change a bit of the result.
+    A state is the weights of all layers, each (N, ...) with kernels on axis 0; a layer's shape
+    is the same in all of them. K counts the kernels of all layers, in order. The number of
+    `workers` (threads; by default one per processor) does not change a bit of the result.
     """
-    shapes = [weights.shape for weights in next(iter(states.values()))]
+    slots = _slots(len(states), pairs)
+    block = SCRATCH // (1 + max(slots, default=0))
+    shapes = [weights.shape for weights in states[0]]
     starts = np.cumsum([0] + [shape[0] for shape in shapes])
     distances = np.empty((len(pairs), starts[-1]))
-    block = SCRATCH // (len(states) + 1)
-    tasks = [
-        (layer, first, min(first + rows, shape[0]))
-        for layer, shape in enumerate(shapes)
-        for rows in [max(1, block // max(1, prod(shape[1:])))]
-        for first in range(0, shape[0], rows)
-    ]
+    tasks = []
+    for layer, (kernels, *shape) in enumerate(shapes):
+        rows = max(1, block // max(1, prod(_parts(prod(shape)))))
+        tasks += [(layer, first, min(first + rows, kernels)) for first in range(0, kernels, rows)]
 
     def work(share: Sequence[tuple[int, int, int]]) -> None:
-        scratch = np.empty(SCRATCH)
+        scratch = np.empty((SCRATCH // block, block))
         # What a diverged net holds overflows or is NaN already; it shows in the result.
         with np.errstate(all="ignore"):
             for layer, first, last in share:
-                kernels = {state: layers[layer][first:last] for state, layers in states.items()}
+                kernels = [weights[layer][first:last] for weights in states]
                 out = distances[:, starts[layer] + first : starts[layer] + last]
-                np.sqrt(_squares(kernels, pairs, scratch), out=out)
+                np.sqrt(_squares(kernels, pairs, slots, scratch), out=out)
 
     workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
     with ThreadPoolExecutor(workers) as pool:
@@ -67,40 +61,44 @@ def kernel_distances(
     return distances
 
 
-def _squares(states: Mapping[int, Array], pairs: Sequence[Pair], scratch: Array) -> Array:
-    """‖a − b‖₂², (P, N), of kernels (N, ...) that fit into `scratch` at least one by one."""
-    count, *rest = next(iter(states.values())).shape
+def _squares(
+    states: Sequence[Array], pairs: Sequence[tuple[int, int]], slots: Sequence[int], scratch: Array
+) -> Array:
+    """‖a − b‖₂², (P, N), of kernels (N, ...), of which `scratch` (slots, values) takes N, or
+    some columns of one."""
+    count, *rest = states[0].shape
     size = prod(rest)
-    kernels = {state: weights.reshape(count, size) for state, weights in states.items()}
+    rows = [weights.reshape(count, size) for weights in states]
     squares = np.zeros((len(pairs), count))
-    targets = _targets(pairs)
-    for columns in _cuts(size, SCRATCH // (len(states) + 1)):
-        width = columns.stop - columns.start
-        shape = (len(states) + 1, count, width)
-        *blocks, spare = scratch[: prod(shape)].reshape(shape)
-        held = dict(zip(states, blocks, strict=True))
-        for state, block in held.items():
-            np.copyto(block, kernels[state][:, columns])
-        for number, ((a, b), target) in enumerate(zip(pairs, targets, strict=True)):
-            out = spare if target is None else held[target]
-            difference = np.subtract(held[b], held[a], out=out)
-            for part in _cuts(width, MAX_DOT):
-                row, column = difference[:, None, part], difference[:, part, None]
-                squares[number] += np.matmul(row, column)[:, 0, 0]
+    limit = scratch.shape[1] // MAX_DOT * MAX_DOT
+    for first in range(0, size, limit):
+        last = min(first + limit, size)
+        parts, length = _parts(last - first)
+        blocks = scratch.reshape(-1)[: len(scratch) * count * parts * length]
+        blocks = blocks.reshape(len(scratch), count, parts * length)
+        blocks[:, :, last - first :] = 0
+        for row, block in zip(rows, blocks, strict=False):
+            np.copyto(block[:, : last - first], row[:, first:last])
+        for (a, b), slot in zip(pairs, slots, strict=True):
+            np.subtract(blocks[b], blocks[a], out=blocks[slot])
+        vectors = blocks.reshape(len(scratch), count, parts, 1, length)
+        # One product for all slots, used or not: calls cost more than arithmetic.
+        dots = np.matmul(vectors, vectors.swapaxes(3, 4))
+        squares += dots.sum(axis=(2, 3, 4))[list(slots)]
     return squares
 
 
-def _targets(pairs: Sequence[Pair]) -> list[int | None]:
-    """For each pair, a state of it that no later pair needs, so that it may be overwritten."""
+def _slots(states: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """Where each pair's difference goes: over a state no later pair needs, or behind them all."""
     last_use = {state: number for number, pair in enumerate(pairs) for state in pair}
-    return [
-        next((state for state in pair if last_use[state] == number), None)
-        for number, pair in enumerate(pairs)
+    behind = itertools.count(states)
+    free = [
+        [state for state in pair if last_use[state] == number] for number, pair in enumerate(pairs)
     ]
+    return [states[0] if states else next(behind) for states in free]
 
 
-def _cuts(size: int, limit: int) -> list[slice]:
-    """As few parts of `size` as the limit on theirs allows, as equal as they can be."""
-    parts = ceil(size / limit)
-    bounds = [size * part // max(parts, 1) for part in range(parts + 1)]
-    return [slice(first, last) for first, last in pairwise(bounds)]
+def _parts(size: int) -> tuple[int, int]:
+    """The number and length of a row's parts; together they may be a little longer than it."""
+    parts = max(1, ceil(size / MAX_DOT))
+    return parts, ceil(size / parts)

@@ -202,11 +202,9 @@ def _walked(
     """Yield every pair with the distances (K,) of all kernels between its two snapshots."""
     for first in range(0, len(pairs), PAIRS_AT_ONCE):
         batch = pairs[first : first + PAIRS_AT_ONCE]
-        states = {
-            iteration: history.weights(iteration, layers)
-            for iteration in sorted({iteration for pair in batch for iteration in pair})
-        }
-        for iteration, weights in states.items():
+        iterations = sorted({iteration for pair in batch for iteration in pair})
+        states = [history.weights(iteration, layers) for iteration in iterations]
+        for iteration, weights in zip(iterations, states, strict=True):
             for name, one, shape in zip(layers, weights, shapes, strict=True):
                 if one.shape != shape:
                     raise SnapshotError(
@@ -214,7 +212,8 @@ def _walked(
                         f"{shape} as at iteration {pairs[0][0]}",
                         ONE_NET,
                     )
-        yield from zip(batch, kernel_distances(states, batch), strict=True)
+        places = [(iterations.index(a), iterations.index(b)) for a, b in batch]
+        yield from zip(batch, kernel_distances(states, places), strict=True)
         if progress:
             progress(first + len(batch), len(pairs))
 
@@ -222,7 +221,7 @@ def _walked(
 def _norms(weights: Sequence[Array]) -> list[float]:
     """The L2 norm of every array: the distance of all its kernels from zero."""
     zero = [np.broadcast_to(np.float32(0), array.shape) for array in weights]
-    (norms,) = kernel_distances({0: zero, 1: weights}, [(0, 1)])
+    (norms,) = kernel_distances([zero, weights], [(0, 1)])
     return [float(np.linalg.norm(part)) for part in _by_layer(norms, [a.shape for a in weights])]
 
 

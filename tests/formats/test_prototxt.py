@@ -405,3 +405,11 @@ def test_transformed_changes_fields_however_deep_and_keeps_all_others():
     assert str(tree.transformed(doubled)) == text.replace("2", "4")
     assert tree.transformed(doubled).fields[0] is tree.fields[0]
     assert tree.transformed(lambda field: field) is tree
+
+
+def test_a_value_that_replaces_a_string_does_not_run_into_the_next_name():
+    tree = parse("a: 'x'b: 1 c: 'y'd: 2")
+    assert str(tree.with_field_set("a", "3")) == "a: 3 b: 1 c: 'y'd: 2"
+    assert (
+        str(parse("m { a: 1 b: 'x'c: 2 }").fields[0].as_message().without("b")) == "{ a: 1 c: 2 }"
+    )
