@@ -1,8 +1,8 @@
 """An experiment on disk: a solver, its net and its snapshots, and where their paths start from.
 
 Caffe takes relative paths from the working directory. People call it from anywhere, and move
-folders years later; so a solver's paths are tried from the working directory, then from the
-solver's folder, then from that folder's parents. The folder found is the experiment's `root`.
+folders years later; so a solver's paths are also tried from the solver's folder and from that
+folder's parents. The folder found is the experiment's `root`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ PATH_FIELDS = {
     "data_param": ("source",),
     "image_data_param": ("source", "root_folder", "mean_file"),
     "hdf5_data_param": ("source",),
+    "infogain_loss_param": ("source",),
     "window_data_param": ("source", "root_folder", "mean_file"),
     "transform_param": ("mean_file",),
 }
@@ -57,24 +58,30 @@ class Experiment:
         return path if path.is_file() else None
 
     @property
-    def snapshot_prefix(self) -> Path:
-        """`snapshot_prefix`, or the solver's path without its ending (Caffe HEAD's default)."""
+    def snapshot_prefix(self) -> str:
+        """The path before `_iter_N`; Caffe HEAD's default is the solver's, without its ending."""
         prefix = self.solver.snapshot_prefix or os.path.relpath(
             self.solver_path.with_suffix(""), self.root
         )
-        return self.root / prefix
+        # Not a Path: "snapshots/" means files in that folder.
+        return os.path.join(self.root, prefix)  # noqa: PTH118
+
+    @property
+    def snapshot_folder(self) -> Path:
+        """The folder that snapshots are written into."""
+        return Path(self.snapshot_prefix.rpartition("/")[0])
 
     def snapshots(self, prefix: str | None = None) -> tuple[Snapshot, ...]:
-        """The snapshots, oldest first; searched beside the solver if not at the prefix.
+        """The snapshots, oldest first: at `prefix`, or where the solver has put them.
+
+        A recorded prefix that is gone (the folder was moved) is also looked for under its last
+        parts in the solver's folder. `prefix` is taken from the working directory, the root or
+        the solver's folder, and may be just the folder that the snapshots lie in.
 
         Raises:
             SnapshotError: if there are none.
         """
-        tried = (
-            [Path(prefix)]
-            if prefix
-            else [self.snapshot_prefix, self.folder / self.snapshot_prefix.name]
-        )
+        tried = list(dict.fromkeys(self._prefixes(prefix)))
         for candidate in tried:
             found = snapshots.find(candidate)
             if found:
@@ -84,7 +91,18 @@ class Experiment:
             "files named " + " or ".join(f"{path}_iter_<N>.caffemodel" for path in tried),
             "Train first, or give their prefix: --snapshots PREFIX.",
             Location(str(self.solver_path)),
-        )  # fmt: skip
+        )
+
+    def _prefixes(self, given: str | None) -> Iterator[str]:
+        own_name = self.snapshot_prefix.rpartition("/")[2]
+        if given is None:
+            yield self.snapshot_prefix
+            for end in _ends(self.solver.snapshot_prefix):
+                yield str(self.folder / end)
+        else:
+            for folder in (Path(), self.root, self.folder):
+                place = folder / given
+                yield f"{place}/{own_name}" if place.is_dir() else str(place)
 
     def weights_path(self, choice: str | int, prefix: str | None = None) -> Path:
         """The weight file of `choice`: an iteration, or a path.
@@ -111,12 +129,18 @@ class Experiment:
 
     @property
     def kernel_layers(self) -> tuple[str, ...]:
-        """The names of the layers that have kernels, in the net's order, each once."""
-        names = (layer.name for layer in self.net.layers if layer.type in KERNEL_TYPES)
-        return tuple(dict.fromkeys(names))
+        """The names of the trained layers that have kernels, in the net's order."""
+        return tuple(dict.fromkeys(layer.name for layer in self._kernel_layers))
+
+    @property
+    def _kernel_layers(self) -> list[Layer]:
+        layers = (layer for layer in self.net.layers if layer.type in KERNEL_TYPES)
+        return [layer for layer in layers if layer.is_in("TRAIN")]
 
     def history(self, prefix: str | None = None) -> History:
         """The kernels of every layer that has some, at every snapshot, mapped on access.
+
+        Loading an iteration raises SnapshotError if its snapshot is not of this net.
 
         Raises:
             SnapshotError: if there are no snapshots.
@@ -126,18 +150,30 @@ class Experiment:
         def load(iteration: int) -> dict[str, Array]:
             weights = caffemodel.read(paths[iteration])
             return {
-                layer.name: _kernels(layer, weights[layer.name][0])
-                for layer in self.net.layers
-                if layer.type in KERNEL_TYPES and layer.name in weights
+                layer.name: self._kernels(layer, weights.get(layer.name), paths[iteration])
+                for layer in self._kernel_layers
             }
 
         return History(tuple(paths), load)
 
-
-def _kernels(layer: Layer, weight: Array) -> Array:
-    if layer.type == "InnerProduct":
-        return kernels_first(weight, layer.type, layer.message.inner_product_param.transpose)
-    return kernels_first(weight, layer.type, group=layer.message.convolution_param.group)
+    def _kernels(self, layer: Layer, blobs: list[Array] | None, path: Path) -> Array:
+        """The layer's weights, kernels first, as many as it has outputs."""
+        if layer.type == "InnerProduct":
+            parameter, group = layer.message.inner_product_param, 1
+            transpose = parameter.transpose
+        else:
+            parameter, transpose = layer.message.convolution_param, False
+            group = layer.group
+        kernels = kernels_first(blobs[0], layer.type, transpose, group) if blobs else None
+        if kernels is None or len(kernels) != parameter.num_output:
+            found = "no weights" if kernels is None else f"{len(kernels)} kernels"
+            raise SnapshotError(
+                f"{found} of layer {layer.name!r}",
+                f"the {parameter.num_output} that {self.net_path} gives it",
+                "Are these snapshots of another net? --snapshots PREFIX names others.",
+                Location(str(path)),
+            )
+        return kernels
 
 
 def load(exp: Path | str, root: Path | str | None = None) -> Experiment:
@@ -207,10 +243,14 @@ def _fields(field: prototxt.Field) -> tuple[prototxt.Field, ...]:
 
 
 def _candidate_roots(solver_path: Path) -> Iterator[Path]:
-    yield Path.cwd()
-    folder = solver_path.resolve().parent
-    yield folder
-    yield from folder.parents
+    """Where a solver's paths may start from, most likely first.
+
+    The working directory comes first if the solver lies below it, which is how Caffe is called;
+    otherwise last, since another project may well have files of the same names there.
+    """
+    here, folder = Path.cwd(), solver_path.resolve().parent
+    around = (folder, *folder.parents)
+    yield from (here, *around) if here in around else (*around, here)
 
 
 def _find_net(
@@ -225,12 +265,10 @@ def _find_net(
     if found:
         _refuse_ambiguity(field, found, solver_path)
         return found[0]
-    parts = Path(name).parts
-    for start in range(1, len(parts)):
-        for root in roots[1:] or roots:
-            moved = root.joinpath(*parts[start:])
-            if moved.is_file():
-                return root, moved
+    for root in roots:
+        for end in _ends(name):
+            if (root / end).is_file():
+                return root, root / end
     shown = ", ".join(str(root) for root in roots[:4]) + (", …" if len(roots) > 4 else "")
     raise NetError(
         f'net "{name}" does not exist',
@@ -238,6 +276,12 @@ def _find_net(
         "Give the folder its path starts from: --root DIR.",
         field.location(),
     )
+
+
+def _ends(path: str) -> Iterator[Path]:
+    """The path without its first part, without its first two, … down to its name."""
+    parts = Path(path).parts
+    return (Path(*parts[start:]) for start in range(1, len(parts)))
 
 
 def _refuse_ambiguity(

@@ -9,6 +9,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+
+# What CI runs is the same every time; elsewhere hypothesis goes on looking for new examples.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI", "").lower() == "true":
+    settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests run in an empty folder: a solver's paths are also tried from the working directory."""
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

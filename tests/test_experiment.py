@@ -158,3 +158,49 @@ def test_the_history_maps_each_layers_kernels_at_each_snapshot(tmp_path):
     history = load(folder).history()
     assert history.iterations == (100, 200)
     assert history.load(200)["conv"].tolist() == [[[[200.0]]], [[[200.0]]]]
+
+
+def test_another_project_in_the_working_directory_is_not_taken_for_this_one(tmp_path, monkeypatch):
+    other, folder = experiment(tmp_path / "a"), experiment(tmp_path / "b")
+    monkeypatch.chdir(tmp_path / "a")
+    assert load(folder).net_path == folder / "net.prototxt"
+    assert load(other).net_path == other / "net.prototxt"
+
+
+def test_snapshots_of_a_moved_folder_are_found_by_the_end_of_their_prefix(tmp_path):
+    folder = experiment(tmp_path, prefix="/home/gone/base/snaps/quick")
+    (folder / "snaps").mkdir()
+    snapshot(folder / "snaps/quick_iter_100.caffemodel", 1)
+    assert [each.iteration for each in load(folder).snapshots()] == [100]
+
+
+def test_a_prefix_that_ends_in_a_slash_is_a_folder(tmp_path):
+    folder = experiment(tmp_path, prefix="exp/base/snaps/")
+    (folder / "snaps").mkdir()
+    snapshot(folder / "snaps/_iter_100.caffemodel", 1)
+    assert [each.iteration for each in load(folder).snapshots()] == [100]
+    assert load(folder).snapshot_folder == folder / "snaps"
+
+
+def test_snapshots_are_named_by_prefix_or_folder_from_here_the_root_or_the_solver(tmp_path):
+    folder = experiment(tmp_path, prefix="exp/base/snap")
+    (folder / "old").mkdir()
+    snapshot(folder / "old/snap_iter_100.caffemodel", 1)
+    for given in ("old", "old/snap", "exp/base/old/snap", str(folder / "old")):
+        assert [each.iteration for each in load(folder).snapshots(given)] == [100]
+
+
+def test_snapshots_of_another_net_are_refused(tmp_path):
+    folder = experiment(tmp_path)
+    weight = np.zeros((5, 1, 1, 1), np.float32)
+    path = folder / "snap_iter_100.caffemodel"
+    caffemodel.write(path, [LayerWeights("conv", "Convolution", (weight,))])
+    with pytest.raises(SnapshotError) as caught:
+        load(folder).history().load(100)
+    assert shown(caught.value) == (
+        f"{path}: 5 kernels of layer 'conv', expected the 2 that {folder}/net.prototxt gives it\n"
+        "Are these snapshots of another net? --snapshots PREFIX names others."
+    )
+    caffemodel.write(path, [LayerWeights("other", "Convolution", (weight,))], force=True)
+    with pytest.raises(SnapshotError, match="no weights of layer 'conv', expected the 2"):
+        load(folder).history().load(100)

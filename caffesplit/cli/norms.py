@@ -30,8 +30,9 @@ def command(
     from caffesplit.report import scores as report
 
     experiment = load(exp, root)
-    history = experiment.history(snapshots)
-    found = norms(history, windows, options.chosen_layers(layers, experiment, history))
+    names = options.chosen_layers(layers, experiment)
+    options.check_outputs((json_path,), force, experiment, snapshots)
+    found = norms(experiment.history(snapshots), windows, names)
     if json_path is not None:
         options.write_json(report.norm_json(found), json_path, force)
     if json_path != "-":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +12,6 @@ import click
 
 if TYPE_CHECKING:
     from caffesplit.experiment import Experiment
-    from caffesplit.metric.history import History
     from caffesplit.net.graph import Net
     from caffesplit.split.plan import Plan
 
@@ -30,7 +29,8 @@ class WindowType(click.ParamType):
         if isinstance(value, tuple):
             return value
         first, colon, last = str(value).partition(":")
-        if not (colon and first.isdecimal() and last.isdecimal()):
+        digits = max(len(first), len(last))
+        if not (colon and first.isdecimal() and last.isdecimal() and digits < 19):
             self.fail(f"{value!r} is not a window; write A:B in iterations, as in 40000:50000")
         if int(first) >= int(last):
             self.fail(f"{value!r} ends before it starts; write the smaller iteration first")
@@ -93,43 +93,55 @@ def windows(required: bool = True) -> Callable[[F], F]:
 
 @dataclass(frozen=True)
 class Decision:
-    """What `plan` and `split` decide by: the window, the layers, the method, the partition."""
+    """What `plan` and `split` decide by; None and empty where the user left it open."""
 
-    window: tuple[int, int] | None
+    windows: tuple[tuple[int, int], ...]
     layers: tuple[str, ...]
     top: int | None
-    method: str
-    partition: str
-    seed: int
+    method: str | None
+    partition: str | None
+    seed: int | None
 
     def plan(self, experiment: Experiment, prefix: str | None) -> Plan:
         """Score the experiment's kernels in the window and decide."""
+        from caffesplit.cli.progress import steps
         from caffesplit.study.decide import decide
 
-        if self.window is None:
-            raise click.UsageError("Missing option '--window A:B' (or '--plan FILE').")
+        if len(self.windows) != 1:
+            raise click.UsageError(
+                f"{len(self.windows)} windows; give one --window A:B (or --plan FILE)."
+            )
         if bool(self.layers) == (self.top is not None):
-            raise click.UsageError("Say what to split: --layer L (may be repeated), or --top K.")
-        return decide(
-            experiment,
-            self.window,
-            self.top if self.top is not None else self.layers,
-            self.method,
-            self.partition,
-            self.seed,
-            prefix,
-        )
+            both = "not both" if self.layers else "or --plan FILE"
+            raise click.UsageError(
+                f"Say what to split: --layer L (may be repeated), or --top K, {both}."
+            )
+        with steps("scoring") as progress:
+            return decide(
+                experiment,
+                self.windows[0],
+                self.layers if self.top is None else self.top,
+                self.method or "residual",
+                self.partition or "half",
+                self.seed or 0,
+                prefix,
+                progress,
+            )
 
     def refuse_beside_plan(self) -> None:
         """A plan file has decided already: nothing else may say otherwise."""
-        if self.window or self.layers or self.top is not None:
-            raise click.UsageError("--plan has decided: leave out --window, --layer and --top.")
+        given = [name for name, value in vars(self).items() if value not in ((), None)]
+        if given:
+            names = ", ".join(f"--{name.removesuffix('s')}" for name in given)
+            raise click.UsageError(f"--plan has decided: leave out {names}.")
 
 
 def decision(function: F) -> F:
     """The options of a `Decision`, handed on as one argument."""
 
-    @click.option("--window", type=WindowType(), help="Window of iterations to score in.")
+    @click.option(
+        "--window", "windows", type=WindowType(), multiple=True, help="Iterations to score in."
+    )
     @click.option(
         "--layer", "layers", multiple=True, metavar="L", help="Split this layer; may be repeated."
     )
@@ -141,62 +153,70 @@ def decision(function: F) -> F:
     )
     @click.option(
         "--method",
-        default="residual",
-        show_default=True,
         type=click.Choice(["residual", "extension"]),
-        help="Form of the split.",
+        help="Form of the split.  [default: residual]",
     )
     @click.option(
         "--partition",
-        default="half",
-        show_default=True,
         metavar="P",
-        help="half, mean, threshold:T, count:K, random[:K] or inverse:P.",
+        help="half, mean, threshold:T, count:K, random[:K] or inverse:P.  [default: half]",
     )
     @click.option(
         "--seed",
-        default=0,
-        show_default=True,
         type=click.IntRange(min=0),
-        help="Seed of noise and random partitions.",
+        help="Seed of noise and random partitions.  [default: 0]",
     )
     @functools.wraps(function)
     def with_decision(
         *args: Any,
-        window: tuple[int, int] | None,
+        windows: tuple[tuple[int, int], ...],
         layers: tuple[str, ...],
         top: int | None,
-        method: str,
-        partition: str,
-        seed: int,
+        method: str | None,
+        partition: str | None,
+        seed: int | None,
         **kwargs: Any,
     ) -> Any:
-        made = Decision(window, layers, top, method, partition, seed)
+        made = Decision(windows, layers, top, method, partition, seed)
         return function(*args, decision=made, **kwargs)
 
     return with_decision  # type: ignore[return-value]
 
 
-def chosen_layers(
-    names: tuple[str, ...], experiment: Experiment, history: History
-) -> tuple[str, ...]:
-    """The layers asked for, or all that have kernels in the snapshots.
+def chosen_layers(names: tuple[str, ...], experiment: Experiment) -> tuple[str, ...]:
+    """The layers asked for, or all that have kernels.
 
     Raises:
-        NetError: if one asked for has none.
+        NetError: if one asked for has none, or no layer has any.
     """
     from caffesplit.errors import Location, NetError
 
-    weights = history.load(history.iterations[-1])
-    available = tuple(name for name in experiment.kernel_layers if name in weights)
-    for name in names:
-        if name not in available:
-            raise NetError(
-                f"no layer {name!r} with kernels",
-                f"one of {', '.join(available) or 'none: the snapshots hold no layer of the net'}",
-                at=Location(str(experiment.net_path)),
-            )
+    available = experiment.kernel_layers
+    unknown = [name for name in names if name not in available]
+    if unknown or not available:
+        raise NetError(
+            f"no layer {unknown[0]!r} with kernels" if unknown else "no layer with kernels",
+            f"one of {', '.join(available)}" if available else "a net with convolutions",
+            at=Location(str(experiment.net_path)),
+        )
     return names or available
+
+
+def check_outputs(
+    paths: Iterable[str | Path | None], force: bool, experiment: Experiment, prefix: str | None
+) -> None:
+    """Refuse, before any work is done, outputs that exist, that are inputs, or that coincide."""
+    from caffesplit.errors import Location, OutputError
+    from caffesplit.formats.output import check_targets
+
+    targets = [Path(path) for path in paths if path is not None and str(path) != "-"]
+    if len({target.resolve() for target in targets}) < len(targets):
+        raise OutputError(
+            "two outputs of one name", "a name for each", at=Location(str(targets[0]))
+        )
+    inputs = [experiment.solver_path, experiment.net_path]
+    inputs += [snapshot.path for snapshot in experiment.snapshots(prefix)]
+    check_targets(targets, force=force, inputs=inputs)
 
 
 def write_json(value: Any, path: str, force: bool) -> None:
@@ -217,11 +237,27 @@ def write_text(text: str, path: str, force: bool) -> None:
         staged.write_text(text, encoding="utf-8")
 
 
+MAX_PLAN_BYTES = 64 << 20
+"""A plan of ten thousand layers of a thousand kernels takes half of it."""
+
+
 def read_plan(path: Path) -> Plan:
-    """The plan in a plan.json or split.json."""
+    """The plan in a plan.json or split.json.
+
+    Raises:
+        SplitError: if there is no such file, or it holds no plan.
+    """
+    from caffesplit.errors import Location, SplitError
     from caffesplit.split.plan_json import parse_plan
 
-    return parse_plan(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    if not path.is_file() or path.stat().st_size > MAX_PLAN_BYTES:
+        raise SplitError(
+            "no such file" if not path.exists() else "this is no plan",
+            "a plan.json, or another split's split.json",
+            "`caffesplit plan` writes one.",
+            Location(str(path)),
+        )
+    return parse_plan(path.read_text(encoding="utf-8-sig", errors="replace"), str(path))
 
 
 def load_net(target: Path, root: str | None) -> Net:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -32,13 +31,14 @@ def command(
     Read it, change it by hand if you like, and carry it out with `caffesplit split --plan`.
     """
     from caffesplit.experiment import load
-    from caffesplit.formats.output import replacing
     from caffesplit.split.plan_json import as_json
 
-    plan = decision.plan(load(exp, root), snapshots)
-    with replacing(out, force=force) as (staged,):
-        staged.write_text(json.dumps(as_json(plan), indent=1) + "\n", encoding="utf-8")
+    experiment = load(exp, root)
+    options.check_outputs((out,), force, experiment, snapshots)
+    plan = decision.plan(experiment, snapshots)
+    options.write_json(as_json(plan), str(out), force)
     for layer in plan.layers:
         click.echo(
             f"{layer.name}: {layer.method}, {len(layer.fast)} fast, {len(layer.slow)} slow kernels"
         )
+    click.echo(f"{out}: edit it if you like, then: caffesplit split --plan")

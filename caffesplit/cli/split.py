@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -96,7 +97,7 @@ def command(
     else:
         decision.refuse_beside_plan()
         plan = options.read_plan(plan_path)
-    start = experiment.weights_path(weights or plan.window[1], snapshots)
+    start = experiment.weights_path(weights or plan.iterations[-1], snapshots)
     change = derive(experiment, plan, start, out, setting, assignments, force)
     for layer in plan.layers:
         parts = change.parts[layer.name]
@@ -104,4 +105,6 @@ def command(
             f"{layer.name}: {layer.method} split, {len(layer.fast)} fast and "
             f"{len(layer.slow)} slow of {layer.num_output} kernels → {len(parts)} layers"
         )
-    click.echo(f"{out}: starts from {start}. Train it with: caffesplit train {out}")
+    click.echo(
+        f"{out}: starts from {start}. Train it with: caffesplit train {shlex.quote(str(out))}"
+    )

@@ -66,10 +66,10 @@ def command(
     if plot_path is not None and len(windows) > 1:
         raise click.UsageError("--plot draws one window; give one --window.")
     experiment = load(exp, root)
-    history = experiment.history(snapshots)
-    names = options.chosen_layers(layers, experiment, history)
+    names = options.chosen_layers(layers, experiment)
+    options.check_outputs((json_path, csv_path, plot_path), force, experiment, snapshots)
     with steps("scoring") as progress:
-        scored = scores(history, windows, names, progress)
+        scored = scores(experiment.history(snapshots), windows, names, progress)
     if plot_path is not None:
         figures.save(figures.tpm_histograms(scored[0], bins), plot_path, force)
     if csv_path is not None:

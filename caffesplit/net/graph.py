@@ -30,6 +30,18 @@ class Layer:
         return self.field.location()
 
     @property
+    def group(self) -> int:
+        """The number of groups of a convolution.
+
+        Raises:
+            NetError: if it is 0.
+        """
+        group = int(self.message.convolution_param.group)
+        if group == 0:
+            raise NetError(f"layer {self.name!r} with group 0", "1 or more", "", self.location)
+        return group
+
+    @property
     def shared_params(self) -> tuple[str, ...]:
         """Names under which this layer shares parameters with others (`param { name }`)."""
         if isinstance(self.message, schema.message_class("LayerParameter")):

@@ -41,10 +41,14 @@ def score_table(scores: WindowScores, bins: int = 10) -> Table:
 def score_text(scores: WindowScores, bins: int = 10) -> str:
     """The mean entropy, the level of a random walk, and the table."""
     first, last = scores.window
+    steps = (
+        f"{len(scores.iterations)} snapshots ({scores.iterations[0]} to {scores.iterations[-1]})"
+    )
+    hint = "with two snapshots every path is straight; take a wider window\n"
     return (
         f"Mean TPM ratio entropy = {scores.mean_entropy(bins):.12g}\n"
-        f"window {first}:{last}, {len(scores.iterations)} snapshots, "
-        f"random walk TPM = {scores.random_walk:.4f}\n"
+        f"window {first}:{last}, {steps}, random walk TPM = {scores.random_walk:.4f}\n"
+        f"{hint if len(scores.iterations) == 2 else ''}"
         f"{score_table(scores, bins).plain()}"
     )
 

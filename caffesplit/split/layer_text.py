@@ -42,10 +42,13 @@ def _added(base: Field, part: Part, setting: Setting) -> Field:
     unit = _indentation_unit(base)
     param = _block(
         "param",
-        [f"lr_mult: {setting.new_lr_mult:g}", f"decay_mult: {setting.new_decay_mult:g}"],
+        [f"lr_mult: {setting.new_lr_mult:.9g}", f"decay_mult: {setting.new_decay_mult:.9g}"],
         unit,
     )
-    rules = (*base.as_message().all("include"), *base.as_message().all("exclude"))
+    kept = ["include", "exclude"]
+    if part.kind == "convolution":
+        kept.append("propagate_down")
+    rules = [field for name in kept for field in base.as_message().all(name)]
     lines = [
         f"name: {quote(part.name)}",
         f'type: "{TYPES[part.kind]}"',

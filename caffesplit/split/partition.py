@@ -33,7 +33,7 @@ def partition(
         SplitError: for an unknown specification, or if a part would be empty.
     """
     kind, _, argument = specification.partition(":")
-    if kind == "inverse":
+    if kind == "inverse" and not argument.startswith("inverse"):
         slow, fast = partition(argument, scores, rng, group)
         return fast, slow
     size = len(scores) // group
@@ -49,7 +49,12 @@ def partition(
         case "threshold":
             fast_per_group = min(_count_above(scores, _number(argument), group), limit)
         case "count":
-            fast_per_group = min(_share(argument, group), limit)
+            fast_per_group = _share(argument, group)
+            if fast_per_group > limit:
+                raise SplitError(
+                    f"{argument} fast kernels",
+                    f"at most {limit * group}: only kernels that moved have a TPM",
+                )
         case "random":
             keys = rng.permutation(len(scores)).astype(np.float64)
             fast_per_group = _share(argument, group) if argument else size // 2
@@ -60,7 +65,7 @@ def partition(
             f"partition {specification!r} makes {fast_per_group} of {size} kernels"
             f"{' of each group' if group > 1 else ''} fast",
             "at least one fast and one slow kernel",
-            "Choose another partition: `half` works wherever two kernels have a defined TPM.",
+            "Choose another partition, or another window.",
         )
     is_fast = np.zeros(len(scores), dtype=bool)
     for start in range(0, len(scores), size):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from caffesplit.errors import SplitError
+from caffesplit.errors import SplitError, listed
 from caffesplit.metric.trajectory import LayerScores, WindowScores
 from caffesplit.split.partition import partition
 
@@ -37,13 +38,23 @@ class LayerPlan:
                 f"layer {self.name!r} with {len(self.fast)} fast and {len(self.slow)} slow kernels",
                 "at least one of each",
             )
-        if sorted(self.fast + self.slow) != list(range(self.num_output)):
+        both = self.fast + self.slow
+        wrong = sorted(kernel for kernel, times in Counter(both).items() if times > 1)
+        wrong += sorted(set(range(self.num_output)) ^ set(both))
+        if wrong:
             raise SplitError(
-                f"layer {self.name!r} whose fast and slow kernels are not 0 … "
-                f"{self.num_output - 1}, each once",
-                "a partition of its kernels",
+                f"layer {self.name!r} with kernel {wrong[0]} missing, unknown or twice",
+                "every kernel of the layer once, fast or slow",
                 "Take the kernel numbers from `caffesplit tpm --per-kernel`.",
             )
+        if self.tpm and len(self.tpm) != self.num_output:
+            raise SplitError(
+                f"layer {self.name!r} with {len(self.tpm)} TPM for {self.num_output} kernels",
+                "one each, or none",
+            )
+        # The parts of a grouped convolution keep the order of its groups.
+        object.__setattr__(self, "fast", tuple(sorted(self.fast)))
+        object.__setattr__(self, "slow", tuple(sorted(self.slow)))
 
     @property
     def num_output(self) -> int:
@@ -64,6 +75,18 @@ class Plan:
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise SplitError(f"layer {doubled[0]!r} planned twice", "each layer once")
+        if self.window[0] >= self.window[1]:
+            raise SplitError(
+                f"window {self.window[0]}:{self.window[1]}", "its start before its end"
+            )
+        inside = [self.window[0] <= each <= self.window[1] for each in self.iterations]
+        if len(self.iterations) < 2 or not all(inside):
+            raise SplitError(
+                f"iterations {listed(self.iterations)}",
+                f"two or more within the window {self.window[0]}:{self.window[1]}",
+            )
+        if self.seed < 0:
+            raise SplitError(f"seed {self.seed}", "0 or more")
 
 
 def decide(

@@ -38,7 +38,7 @@ def parse_plan(text: str, path: str = "<text>") -> Plan:
     """
     try:
         content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         position = (
             (error.lineno, error.colno) if isinstance(error, json.JSONDecodeError) else (1, 1)
         )
@@ -75,7 +75,7 @@ def _parse_layer(reader: _Reader, entry: Any, place: str) -> LayerPlan:
         reader.integers(layer, place, "fast"),
         reader.integers(layer, place, "slow"),
         tuple(
-            None if value is None else float(reader.take(value, f"{place}.tpm", (int, float)))
+            None if value is None else reader.fraction(value, f"{place}.tpm")
             for value in reader.member(layer, place, "tpm", list)
         ),
     )
@@ -112,6 +112,14 @@ class _Reader:
     def integers(self, mapping: dict[str, Any], place: str, key: str) -> tuple[int, ...]:
         values = self.member(mapping, place, key, list)
         return tuple(self.take(value, f"{place}.{key}".lstrip("."), int) for value in values)
+
+    def fraction(self, value: Any, place: str) -> float:
+        number = self.take(value, place, (int, float))
+        if not 0 <= number <= 1:
+            raise SplitError(
+                f"{place} is {str(number)[:60]}", "a TPM from 0 to 1", "", Location(self.path)
+            )
+        return float(number)
 
     def window(self, mapping: dict[str, Any]) -> tuple[int, int]:
         values = self.integers(mapping, "", "window")

@@ -21,13 +21,11 @@ def splittable(
         SplitError: if it cannot, saying why, at the layer's place in the net.
     """
     layer = _only_layer(net, name)
-    for requirement in (_text, _phases, _params, _blobs):
-        requirement(net, layer, weights)
+    check_convolution(net, layer)
+    _check_phases(layer)
+    _check_params(layer)
+    _check_blobs(layer, weights)
     return layer
-
-
-def groups(layer: Layer) -> int:
-    return int(layer.message.convolution_param.group)
 
 
 def _only_layer(net: Net, name: str) -> Layer:
@@ -46,7 +44,8 @@ def _only_layer(net: Net, name: str) -> Layer:
     return layers[0]
 
 
-def _text(net: Net, layer: Layer, weights: object) -> None:
+def check_convolution(net: Net, layer: Layer) -> None:
+    """Raise SplitError unless the layer is a convolution with one bottom and one top."""
     if net.legacy:
         raise _refusal(
             layer,
@@ -72,7 +71,7 @@ def _text(net: Net, layer: Layer, weights: object) -> None:
         raise _refusal(layer, f"layer {layer.name!r} with {what}", "channels on axis 1, no loss")
 
 
-def _phases(net: Net, layer: Layer, weights: object) -> None:
+def _check_phases(layer: Layer) -> None:
     if layer.phases != PHASES:
         used = " and ".join(layer.phases) or "no phase"
         raise _refusal(
@@ -83,7 +82,7 @@ def _phases(net: Net, layer: Layer, weights: object) -> None:
         )
 
 
-def _params(net: Net, layer: Layer, weights: object) -> None:
+def _check_params(layer: Layer) -> None:
     if layer.shared_params:
         raise _refusal(
             layer,
@@ -93,9 +92,7 @@ def _params(net: Net, layer: Layer, weights: object) -> None:
         )
 
 
-def _blobs(
-    net: Net, layer: Layer, weights: Mapping[str, Sequence[npt.NDArray[np.float32]]]
-) -> None:
+def _check_blobs(layer: Layer, weights: Mapping[str, Sequence[npt.NDArray[np.float32]]]) -> None:
     if layer.name not in weights:
         raise _refusal(
             layer,
@@ -103,16 +100,23 @@ def _blobs(
             "a weight blob",
             "Is the snapshot of this net? `caffesplit check` compares them.",
         )
-    shapes = [blob.shape for blob in weights[layer.name]]
+    blobs = weights[layer.name]
     parameter = layer.message.convolution_param
-    if len(shapes) != 1 + parameter.bias_term or shapes[0][0] != parameter.num_output:
+    fits = (
+        len(blobs) == 1 + parameter.bias_term
+        and blobs[0].ndim > 2
+        and len(blobs[0]) == parameter.num_output
+        and all(bias.size == parameter.num_output for bias in blobs[1:])
+    )
+    if not fits:
         raise _refusal(
             layer,
-            f"layer {layer.name!r} with blobs of shape {', '.join(map(str, shapes))}",
+            f"layer {layer.name!r} with blobs of shape "
+            f"{', '.join(str(blob.shape) for blob in blobs)}",
             f"num_output {parameter.num_output} {'with' if parameter.bias_term else 'and no'} bias",
             "Is the snapshot of this net? `caffesplit check` compares them.",
         )
-    kernels = parameter.num_output // parameter.group
+    kernels = parameter.num_output // layer.group
     if kernels < 2:
         per_group = " per group" if parameter.group > 1 else ""
         raise _refusal(

@@ -8,6 +8,9 @@ from caffesplit.errors import Location, PrototxtError
 from caffesplit.formats import prototxt, schema
 from caffesplit.formats.prototxt import Message, quote
 
+OWN_FIELDS = ("net", "snapshot_prefix")
+"""Fields that the split sets itself."""
+
 
 def derived_solver(
     tree: Message, net: str, snapshot_prefix: str, assignments: Sequence[str] = ()
@@ -23,32 +26,42 @@ def derived_solver(
     tree = tree.without("weights")
     tree = tree.with_field_set("net", quote(net))
     tree = tree.with_field_set("snapshot_prefix", quote(snapshot_prefix))
+    values: dict[str, list[str]] = {}
     for assignment in assignments:
-        tree = _assigned(tree, assignment)
+        name, equals, value = assignment.partition("=")
+        if not (equals and value):
+            raise PrototxtError(
+                f"--set {assignment}", "field=value", "Write it as in --set base_lr=0.01."
+            )
+        if name in OWN_FIELDS:
+            raise PrototxtError(
+                f"--set {assignment}",
+                "a field that the split does not set itself",
+                f"It writes {' and '.join(OWN_FIELDS)} for the derived net.",
+            )
+        values.setdefault(name, []).append(value)
+    for name, given in values.items():
+        tree = _assigned(tree, name, given)
     return tree
 
 
-def _assigned(tree: Message, assignment: str) -> Message:
-    name, equals, value = assignment.partition("=")
-    if not (equals and value):
-        raise PrototxtError(
-            f"--set {assignment}", "field=value", "Write it as in --set base_lr=0.01."
-        )
+def _assigned(tree: Message, name: str, given: Sequence[str]) -> Message:
     descriptor = schema.message_class("SolverParameter").DESCRIPTOR.fields_by_name.get(name)
     is_string = descriptor is not None and descriptor.type == descriptor.TYPE_STRING
     is_repeated = descriptor is not None and not descriptor.has_presence
-    values = value.split(",") if is_repeated else [value]
-    raws = [quote(each) if is_string else each for each in values]
-    text = "\n".join(f"{name}: {raw}" for raw in raws)
-    fields = prototxt.parse(text, f"--set {assignment}")
-    typed = schema.read(fields, "SolverParameter", f"--set {assignment}")
+    values = ",".join(given).split(",") if is_repeated else given[-1:]
+    raws = [quote(value.strip("\"'")) if is_string else value for value in values]
+    place = f"--set {name}={values[-1]}"
+    fields = prototxt.parse("\n".join(f"{name}: {raw}" for raw in raws), place)
+    typed = schema.read(fields, "SolverParameter", place)
     if typed.unknown:
-        close = typed.unknown[0].suggestion
+        unknown = typed.unknown[0]
+        what = "solver field" if unknown.kind == "field" else "value"
         raise PrototxtError(
-            f"no solver field {name!r}",
-            "a field of SolverParameter",
-            f"Did you mean {close}?" if close else "See `--set base_lr=0.01`.",
-            Location(f"--set {assignment}"),
+            f"no {what} {unknown.name!r}",
+            f"a {what} of BVLC Caffe's {unknown.message_name}",
+            f"Did you mean {unknown.suggestion}?" if unknown.suggestion else "",
+            Location(place),
         )
     if is_repeated:
         return tree.without(name).appended(*fields.fields)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf, isnan
 
 from caffesplit.errors import Location, SplitError
 from caffesplit.experiment import Experiment
 from caffesplit.formats import caffemodel
-from caffesplit.metric.trajectory import LayerScores, Progress, scores
+from caffesplit.metric.trajectory import Progress, scores
 from caffesplit.net.graph import Layer
+from caffesplit.report.scores import by_entropy
 from caffesplit.split import plan as plans
 from caffesplit.split.plan import Plan
-from caffesplit.split.requirements import groups, splittable
+from caffesplit.split.requirements import splittable
 from caffesplit.split.rewrite import Weights
 
 
@@ -41,15 +41,9 @@ def decide(
         candidates = [splittable(experiment.net, weights, name) for name in layers]
     (scored,) = scores(history, [window], [layer.name for layer in candidates], progress)
     if isinstance(layers, int):
-        best_first = sorted(scored.layers, key=_entropy, reverse=True)
-        layers = [layer.name for layer in best_first[:layers]]
-    group_of = {layer.name: groups(layer) for layer in candidates}
+        layers = [layer.name for layer in by_entropy(scored)[:layers]]
+    group_of = {layer.name: layer.group for layer in candidates}
     return plans.decide(scored, layers, group_of, method, partition, seed)
-
-
-def _entropy(layer: LayerScores) -> float:
-    entropy = layer.entropy()
-    return -inf if isnan(entropy) else entropy
 
 
 def _all_splittable(experiment: Experiment, weights: Weights, at_least: int) -> list[Layer]:

@@ -9,13 +9,13 @@ import platform
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from caffesplit.errors import SplitError
+from caffesplit.errors import Location, OutputError, SplitError
 from caffesplit.experiment import Experiment, named_paths
-from caffesplit.formats import caffemodel, prototxt
+from caffesplit.formats import caffemodel, prototxt, snapshots
 from caffesplit.formats.output import replacing
 from caffesplit.formats.prototxt import Message, Scalar, quote
 from caffesplit.net import check, graph
@@ -45,29 +45,34 @@ def derive(
 
     Raises:
         SplitError: if the plan cannot be carried out on this experiment.
-        OutputError: if `out` holds these files already and `force` is false.
+        OutputError: if `out` holds these files already and `force` is false, or snapshots of
+            another training.
         WeightsError, PrototxtError: if an input is damaged.
     """
     setting = setting or Setting()
     change = split(experiment.net, caffemodel.read(weights_path), plan, setting)
     derived = _checked(experiment.net, rewrite_net(experiment.net, change))
-    net_text = _relocated(experiment, derived, out)
+    prefix = Path(experiment.snapshot_prefix).name
     solver_text = derived_solver(
         experiment.solver_tree,
-        _path_from_root(experiment, out / "train_val.prototxt"),
-        _path_from_root(experiment, out / experiment.snapshot_prefix.name),
+        _path_from_root(experiment, out, "train_val.prototxt"),
+        _path_from_root(experiment, out, prefix),
         assignments,
     )
-    texts = {"solver.prototxt": solver_text, "train_val.prototxt": net_text}
+    texts = {
+        "solver.prototxt": solver_text,
+        "train_val.prototxt": _relocated(experiment, derived, out),
+    }
     inputs = [experiment.solver_path, experiment.net_path, weights_path]
     if experiment.deploy_path is not None:
         path = experiment.deploy_path
         deploy = graph.build(prototxt.load(path), str(path))
-        texts["deploy.prototxt"] = rewrite_net(deploy, change).tree
+        texts["deploy.prototxt"] = _checked(deploy, rewrite_net(deploy, change)).tree
         inputs.append(path)
 
     names = [*texts, "init.caffemodel", "split.json"]
     with replacing(*(out / name for name in names), force=force, inputs=inputs) as staged:
+        _refuse_leftovers(out, prefix, names)
         target = dict(zip(names, staged, strict=True))
         with ThreadPoolExecutor(1) as pool:
             hashes = pool.map(_sha256, inputs)
@@ -86,7 +91,9 @@ def derive(
             ],
             "versions": _versions(),
         }
-        target["split.json"].write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        target["split.json"].write_text(
+            json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
     return change
 
 
@@ -99,31 +106,45 @@ def _checked(base: Net, derived: Net) -> Net:
                 f"the derived net would be illegal: {finding.message}",
                 "a legal net",
                 "`caffesplit check` shows what is wrong with the base net.",
-                finding.at,
             )
     return derived
 
 
-def _path_from_root(experiment: Experiment, path: Path) -> str:
-    """How the derived solver names a file of its own, so that it is found as the base's are.
+def _refuse_leftovers(out: Path, prefix: str, names: Sequence[str]) -> None:
+    """Refuse a folder with files of another training or split, which would pass for this one's."""
+    leftovers = [snapshot.path for snapshot in snapshots.find(out / prefix)]
+    leftovers += [
+        out / name
+        for name in ("deploy.prototxt", "init.solverstate")
+        if name not in names and (out / name).exists()
+    ]
+    if leftovers:
+        raise OutputError(
+            f"{leftovers[0].name} is here, of another net",
+            "a folder without snapshots and nets of another derivation",
+            "Give another output, or remove what is left there.",
+            Location(str(out)),
+        )
 
-    Relative to the base's root where Caffe is called from there or where the solvers' own
-    folders are the root; absolute where the derived folder lies elsewhere.
+
+def _path_from_root(experiment: Experiment, out: Path, name: str) -> str:
+    """How the derived solver names a file of its own.
+
+    As the base does if `out` lies below the base's root; otherwise from `out`, which is the
+    derived experiment's root then and may be moved.
     """
-    root, path = experiment.root.resolve(), path.resolve()
-    if root == experiment.folder.resolve() or path.is_relative_to(root):
-        return os.path.relpath(path, root)
-    return str(path)
+    root = experiment.root.resolve()
+    if out.resolve().is_relative_to(root):
+        return os.path.relpath(out.resolve() / name, root)
+    return name
 
 
 def _relocated(experiment: Experiment, derived: Net, out: Path) -> Message:
-    """The net's text, with relative data paths made absolute where the new place needs it.
-
-    That is so where the base's root is its own folder, or where `out` lies outside the root:
-    then the derived experiment's root is `out`.
+    """The net's text; relative data paths made absolute where `out` is the new root and they
+    would not name the same files from there.
     """
     root = experiment.root.resolve()
-    if root != experiment.folder.resolve() and out.resolve().is_relative_to(root):
+    if out.resolve().is_relative_to(root):
         return derived.tree
     moved = {}
     for field, path in named_paths(derived):
@@ -145,4 +166,11 @@ def _sha256(path: Path) -> str:
 
 def _versions() -> dict[str, Any]:
     packages = ("caffesplit", "numpy", "protobuf")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -39,7 +39,11 @@ def test_split_writes_an_experiment_and_says_what_it_did(tmp_path):
 def test_split_carries_out_a_plan_made_before_and_edited(tmp_path):
     base, plan_path = make(tmp_path), tmp_path / "plan.json"
     done = caffesplit("plan", base, "-o", plan_path, "--window", "100:400", "--top", "1")
-    assert (done.returncode, done.stdout) == (0, "conv1: residual, 3 fast, 3 slow kernels\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "conv1: residual, 3 fast, 3 slow kernels\n"
+        f"{plan_path}: edit it if you like, then: caffesplit split --plan\n",
+    )
 
     plan = json.loads(plan_path.read_text())
     plan["layers"][0].update(fast=[2], slow=[0, 1, 3, 4, 5], method="extension")
@@ -61,10 +65,23 @@ def test_split_starts_from_the_snapshot_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--layer", "conv1"], "Error: Missing option '--window A:B' (or '--plan FILE').\n"),
+        (["--layer", "conv1"], "Error: 0 windows; give one --window A:B (or --plan FILE).\n"),
         (
             ["--window", "100:400"],
-            "Error: Say what to split: --layer L (may be repeated), or --top K.\n",
+            "Error: Say what to split: --layer L (may be repeated), or --top K, or --plan FILE.\n",
+        ),
+        (
+            ["--window", "100:400", "--top", "1", "--layer", "conv1"],
+            "Error: Say what to split: --layer L (may be repeated), or --top K, not both.\n",
+        ),
+        (
+            ["--window", "100:400", "--window", "1:2", "--top", "1"],
+            "Error: 2 windows; give one --window A:B (or --plan FILE).\n",
+        ),
+        (["--window", "100:" + "9" * 5000, "--top", "1"], "is not a window; write A:B"),
+        (
+            ["--plan", "x", "--seed", "3", "--method", "extension"],
+            "Error: --plan has decided: leave out --method, --seed.\n",
         ),
         (
             ["--window", "400:100", "--top", "1"],
@@ -84,8 +101,12 @@ def test_split_starts_from_the_snapshot_asked_for(tmp_path):
             "layer 'conv1': partition 'thirds', expected one of half, mean, threshold:T",
         ),
         (["--window", "100:400", "--top", "1", "--edge", "2"], "'2' is not a pair of numbers"),
-        (["--plan", "missing.json"], "missing.json: No such file or directory\n"),
-        (["--plan", "x", "--top", "1"], "--plan has decided: leave out --window, --layer"),
+        (
+            ["--plan", "missing.json"],
+            "missing.json: no such file, expected a plan.json, or another split's split.json\n",
+        ),
+        (["--plan", "/dev/zero"], "/dev/zero: this is no plan, expected a plan.json"),
+        (["--plan", "x", "--top", "1"], "--plan has decided: leave out --top."),
     ],
 )
 def test_wrong_usage_exits_2_with_one_message_and_writes_nothing(tmp_path, arguments, message):
@@ -104,6 +125,42 @@ def test_a_window_with_too_few_snapshots_lists_those_there_are(tmp_path):
         "caffesplit: 0 of 4 snapshots in window 1:50, expected at least two\n"
         "Choose another window; there are snapshots at 100, 200, 300, 400.\n"
     )
+
+
+def test_a_window_may_end_between_snapshots(tmp_path):
+    out = tmp_path / "exp/derived1"
+    done = caffesplit("split", make(tmp_path), "-o", out, "--window", "50:350", "--layer", "conv1")
+    assert "starts from" in done.stdout
+    assert "snap_iter_300.caffemodel" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tpm", "--csv", "snap_iter_100.caffemodel"],
+        ["tpm", "--plot", "net.prototxt"],
+        ["norms", "--json", "solver.prototxt"],
+        ["plan", "--layer", "conv1", "-o", "snap_iter_400.caffemodel"],
+    ],
+)
+def test_no_verb_writes_over_an_input_not_even_with_force(tmp_path, arguments):
+    base = make(tmp_path)
+    before = {path.name: path.read_bytes() for path in base.iterdir()}
+    verb, *rest, name = arguments
+    done = caffesplit(verb, base, "--window", "100:400", *rest, base / name, "--force")
+    assert done.returncode == 2
+    assert "the output is also an input" in done.stderr
+    assert {path.name: path.read_bytes() for path in base.iterdir()} == before
+
+
+def test_outputs_are_checked_before_any_is_written(tmp_path):
+    base, old, new = make(tmp_path), tmp_path / "old.json", tmp_path / "new.csv"
+    old.write_text("old")
+    done = caffesplit("tpm", base, "--window", "100:400", "--csv", new, "--json", old)
+    assert done.returncode == 2
+    assert not new.exists()
+    done = caffesplit("tpm", base, "--window", "100:400", "--csv", new, "--json", new)
+    assert "two outputs of one name" in done.stderr
 
 
 def test_check_passes_a_legal_pair_and_exits_1_for_a_broken_one(tmp_path):

@@ -87,8 +87,7 @@ def test_every_group_gives_the_same_number_of_fast_kernels(group, size, seed):
         (
             "count:4",
             "partition 'count:4' makes 4 of 4 kernels fast, expected at least one fast and one "
-            "slow kernel\nChoose another partition: `half` works wherever two kernels have a "
-            "defined TPM.",
+            "slow kernel\nChoose another partition, or another window.",
         ),
     ],
 )
@@ -106,3 +105,13 @@ def test_a_count_must_divide_among_the_groups():
 def test_a_layer_whose_kernels_are_all_undefined_has_no_fast_part():
     with pytest.raises(SplitError, match="makes 0 of 2 kernels fast"):
         split("mean", [NAN, NAN])
+
+
+def test_more_fast_kernels_than_have_a_tpm_are_refused():
+    with pytest.raises(SplitError, match="3 fast kernels, expected at most 2: only kernels that"):
+        split("count:3", [0.1, 0.2, NAN, NAN])
+
+
+def test_an_inverse_of_an_inverse_is_no_partition():
+    with pytest.raises(SplitError, match="expected one of half"):
+        split("inverse:" * 5000 + "half", [0.1, 0.2])

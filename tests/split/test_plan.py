@@ -105,9 +105,30 @@ def test_a_split_json_holds_a_plan_too():
         ),
         (
             lambda p: p["layers"][0].update(slow=[0, 1]),
-            "plan.json: layer 'conv1' whose fast and slow kernels are not 0 … 3, each once, "
-            "expected a partition of its kernels\n"
+            "plan.json: layer 'conv1' with kernel 1 missing, unknown or twice, expected every "
+            "kernel of the layer once, fast or slow\n"
             "Take the kernel numbers from `caffesplit tpm --per-kernel`.",
+        ),
+        (lambda p: p.update(seed=-1), "plan.json: seed -1, expected 0 or more"),
+        (
+            lambda p: p.update(window=[300, 100]),
+            "plan.json: window 300:100, expected its start before its end",
+        ),
+        (
+            lambda p: p.update(iterations=[1, 2]),
+            "plan.json: iterations 1, 2, expected two or more within the window 100:300",
+        ),
+        (
+            lambda p: p["layers"][1].update(tpm=[0.5]),
+            "plan.json: layer 'conv2' with 1 TPM for 2 kernels, expected one each, or none",
+        ),
+        (
+            lambda p: p["layers"][1].update(tpm=[10**400, 0]),
+            "plan.json: layers[1].tpm is 1" + "0" * 59 + ", expected a TPM from 0 to 1",
+        ),
+        (
+            lambda p: p["layers"][1].update(tpm=[NAN, 0]),
+            "plan.json: layers[1].tpm is nan, expected a TPM from 0 to 1",
         ),
         (
             lambda p: p["layers"][0].update(fast=[1, True]),
@@ -128,7 +149,7 @@ def test_a_plan_edited_wrongly_says_where_and_what(edit, message):
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "nul"])
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "nul", "9" * 5000])
 def test_text_that_is_not_json_is_refused(text):
     with pytest.raises(SplitError, match="text that is not JSON"):
         parse_plan(text)

@@ -161,3 +161,81 @@ def test_the_same_plan_gives_the_same_text_and_weights_whatever_else_it_splits()
     for one, other in zip(both.parts["conv2"], alone.parts["conv2"], strict=True):
         assert one.name == other.name
         assert all(map(np.array_equal, one.blobs, other.blobs))
+
+
+def test_a_legacy_bias_of_four_axes_is_split_like_one_of_one():
+    net = graph.build(prototxt.parse(text("twice.before")))
+    given = weights(net)
+    legacy = given | {"conv1": [given["conv1"][0], given["conv1"][1].reshape(1, 1, 1, -1)]}
+    one, other = (
+        split(net, each, plan(PAIRS["twice"][0]), Setting()).parts["conv1"]
+        for each in (given, legacy)
+    )
+    for part, same in zip(one, other, strict=True):
+        assert all(map(np.array_equal, part.blobs, same.blobs))
+
+
+GROUPED = """layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+  convolution_param { num_output: 4 kernel_size: 3 group: 2 } }
+"""
+
+
+def test_a_plan_keeps_the_order_of_groups_however_it_lists_the_kernels():
+    net = graph.build(prototxt.parse(GROUPED))
+    blobs = {"c": [np.arange(36, dtype=np.float32).reshape(4, 1, 3, 3), np.zeros(4, np.float32)]}
+    change = split(net, blobs, plan(("c", "extension", (3, 0), (2, 1))), Setting(noise=0))
+    assert change.parts["c"][0].blobs[0][:, 0, 0, 0].tolist() == [0, 27]
+
+
+def test_a_plan_with_unequal_shares_of_groups_is_refused():
+    net = graph.build(prototxt.parse(GROUPED))
+    blobs = {"c": [np.zeros((4, 1, 3, 3), np.float32), np.zeros(4, np.float32)]}
+    with pytest.raises(SplitError) as caught:
+        split(net, blobs, plan(("c", "extension", (0, 1), (2, 3))), Setting())
+    assert "a plan with 2, 0 fast kernels in the 2 groups of layer 'c'" in str(caught.value)
+
+
+def test_a_deploy_nets_own_blob_names_are_kept():
+    net = graph.build(prototxt.parse(text("twice.before")))
+    change = split(net, weights(net), plan(PAIRS["twice"][0]), Setting())
+    deploy = graph.build(
+        prototxt.parse(
+            'input: "image"\nlayer { name: "conv1" type: "Convolution" bottom: "image" top: "out"\n'
+            "  convolution_param { num_output: 4 kernel_size: 3 } }\n"
+        )
+    )
+    derived = rewrite_net(deploy, change)
+    assert check_net(derived) == ()
+    assert derived.layers[-1].tops == ("out",)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (("num_output: 4", "num_output: 8"), "with num_output 8, expected 4, as the net that is"),
+        (("Convolution", "Deconvolution"), "layer 'conv1' of type Deconvolution, expected a"),
+    ],
+)
+def test_a_deploy_net_with_another_layer_of_the_name_is_refused(edit, message):
+    net = graph.build(prototxt.parse(text("twice.before")))
+    change = split(net, weights(net), plan(PAIRS["twice"][0]), Setting())
+    deploy = graph.build(prototxt.parse(text("twice.before").replace(*edit, 1)))
+    with pytest.raises(SplitError, match=message):
+        rewrite_net(deploy, change)
+
+
+def test_a_part_whose_name_a_layer_of_the_weights_has_is_refused():
+    net = graph.build(prototxt.parse(text("twice.before")))
+    stale = weights(net) | {"conv1_reorder": [np.zeros((9, 9, 1, 1), np.float32)]}
+    with pytest.raises(SplitError, match="the weights have a layer 'conv1_reorder'"):
+        split(net, stale, plan(PAIRS["twice"][0]), Setting())
+
+
+def test_propagate_down_is_kept_wherever_the_bottom_is_read():
+    before = text("twice.before").replace('top: "conv2"', 'top: "conv2"\n  propagate_down: false')
+    net = graph.build(prototxt.parse(before))
+    derived, change = derive(net, plan(PAIRS["twice"][1]))
+    layers = {layer.name: layer.message for layer in derived.layers}
+    readers = [part for part in change.parts["conv2"] if part.bottoms == ("conv1",)]
+    assert len(readers) == 3
+    assert all(list(layers[part.name].propagate_down) == [False] for part in readers)

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_a_derived_experiment_is_an_make(tmp_path):
     }
     derived = load(out)
     assert derived.net_path == out / "train_val.prototxt"
-    assert derived.snapshot_prefix == out / "snap"
+    assert derived.snapshot_prefix == str(out / "snap")
     written = caffemodel.read(out / "init.caffemodel")
     assert [name for name in written if name.startswith("conv1")] == [
         "conv1_split1",
@@ -131,12 +132,13 @@ def test_where_solvers_name_their_own_folder_data_is_still_found(tmp_path, monke
         )
 
 
-def test_outside_the_root_all_paths_are_absolute(tmp_path):
+def test_outside_the_root_paths_start_at_the_derived_folder_and_data_paths_are_absolute(tmp_path):
     folder = make(tmp_path / "caffe")
     out = tmp_path / "other/derived1"
     run(folder, out)
     derived = load(out)
-    assert derived.solver.net == str(out / "train_val.prototxt")
+    assert derived.solver.net == "train_val.prototxt"
+    assert derived.root == out
     assert derived.net.layers[0].message.data_param.source == str(tmp_path / "caffe/data/lmdb")
 
 
@@ -186,8 +188,8 @@ def test_a_failed_split_writes_nothing(tmp_path, damage, error):
     ("assignment", "message"),
     [
         ("base_lr", "--set base_lr, expected field=value\nWrite it as in --set base_lr=0.01."),
-        ("base_rl=1", "--set base_rl=1: no solver field 'base_rl', expected a field of "
-         "SolverParameter\nDid you mean base_lr?"),
+        ("base_rl=1", "--set base_rl=1: no solver field 'base_rl', expected a solver field of BVLC "
+         "Caffe's SolverParameter\nDid you mean base_lr?"),
     ],
 )  # fmt: skip
 def test_a_wrong_assignment_says_what_would_be_right(tmp_path, assignment, message):
@@ -195,6 +197,47 @@ def test_a_wrong_assignment_says_what_would_be_right(tmp_path, assignment, messa
         run(make(tmp_path), tmp_path / "exp/derived1", assignments=[assignment])
     assert str(caught.value) == message
     assert not (tmp_path / "exp/derived1").exists()
+
+
+def test_a_repeated_field_takes_every_value_that_is_given(tmp_path):
+    assignments = ["stepvalue=5", "stepvalue=6,7", 'lr_policy="multistep"']
+    run(make(tmp_path), tmp_path / "exp/derived1", assignments=assignments)
+    solver = load(tmp_path / "exp/derived1").solver
+    assert list(solver.stepvalue) == [5, 6, 7]
+    assert solver.lr_policy == "multistep"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        (
+            "net=other.prototxt",
+            "--set net=other.prototxt, expected a field that the split does not",
+        ),
+        ("solver_mode=GPUX", "--set solver_mode=GPUX: no value 'GPUX', expected a value of BVLC"),
+    ],
+)
+def test_fields_of_the_split_itself_and_unknown_values_are_refused(tmp_path, assignment, message):
+    with pytest.raises(PrototxtError) as caught:
+        run(make(tmp_path), tmp_path / "exp/derived1", assignments=[assignment])
+    assert str(caught.value).startswith(message)
+
+
+def test_a_folder_with_snapshots_of_another_training_is_refused_even_with_force(tmp_path):
+    folder, out = make(tmp_path), tmp_path / "exp/derived1"
+    run(folder, out)
+    (out / "snap_iter_100.caffemodel").write_bytes((out / "init.caffemodel").read_bytes())
+    before = contents(out)
+    with pytest.raises(OutputError, match=r"snap_iter_100\.caffemodel is here, of another net"):
+        run(folder, out, force=True)
+    assert contents(out) == before
+
+
+def test_a_derived_folder_that_is_copied_trains_into_the_copy(tmp_path):
+    out = tmp_path / "other/derived1"
+    run(make(tmp_path / "caffe"), out)
+    shutil.copytree(out, tmp_path / "copy/derived1")
+    assert load(tmp_path / "copy/derived1").snapshot_prefix.startswith(str(tmp_path / "copy"))
 
 
 def test_an_assignment_of_the_wrong_type_is_refused(tmp_path):
