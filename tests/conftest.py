@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-
 # What CI runs is the same every time; elsewhere hypothesis goes on looking for new examples.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI", "").lower() == "true":
