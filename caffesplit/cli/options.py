@@ -163,6 +163,7 @@ def decision(function: F) -> F:
     )
     @click.option(
         "--seed",
+        metavar="S",
         type=click.IntRange(min=0),
         help="Seed of noise and random partitions.  [default: 0]",
     )

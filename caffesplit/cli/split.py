@@ -38,6 +38,7 @@ from caffesplit.cli import options
 @click.option(
     "--edge",
     type=options.PairType(),
+    metavar="E,C",
     default="-0.2,2",
     show_default=True,
     help="residual_pre starts as E·w everywhere plus C·w at the centre.",

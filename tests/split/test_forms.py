@@ -131,3 +131,15 @@ def test_an_impossible_setting_cannot_be_built(setting, message):
     with pytest.raises(SplitError) as caught:
         Setting(**setting)
     assert str(caught.value).startswith(message)
+
+
+def test_every_form_is_a_method_of_plans_and_of_the_command_line():
+    import click
+
+    from caffesplit.cli.split import command
+    from caffesplit.split.forms import FORMS
+    from caffesplit.split.plan import METHODS
+
+    (option,) = (each for each in command.params if each.name == "method")
+    assert isinstance(option.type, click.Choice)
+    assert set(FORMS) == set(METHODS) == set(option.type.choices)
