@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from caffesplit.cli import options
+
+if TYPE_CHECKING:
+    from caffesplit.experiment import Experiment
+    from caffesplit.net.findings import Finding
+    from caffesplit.net.graph import Net
 
 
 @click.command(short_help="Check a net, and weights against it.")
@@ -22,19 +30,53 @@ from caffesplit.cli import options
 def command(target: Path, weights: Path | None, root: str | None) -> None:
     """Check the net of EXP, or NET itself; exit code 1 if a rule is broken.
 
-    What only a fork's Caffe may know (fields, layer types) is a warning, and no failure.
+    What only a fork may know (fields, layer types), and data of EXP that is not there, is a
+    warning, and no failure.
     """
     from caffesplit.formats import caffemodel
     from caffesplit.net import check
+    from caffesplit.net.findings import counted, limited
 
-    net = options.load_net(target, root)
+    net, experiment = _load(target, root)
     findings = check.check_net(net)
+    if experiment:
+        findings += limited(_missing_sources(experiment))
     if weights is not None:
-        findings += check.check_weights(net, caffemodel.read(weights))
+        stored = caffemodel.index(weights).layers
+        findings += check.check_weights(net, {layer.name: layer.blobs for layer in stored})
     for finding in findings:
         click.echo(str(finding))
-    errors = sum(not finding.warning for finding in findings)
+    errors = sum(finding.count for finding in findings if not finding.warning)
+    warnings = sum(finding.count for finding in findings if finding.warning)
     click.echo(
-        f"{target}: {len(net.layers)} layers, {errors} errors, {len(findings) - errors} warnings"
+        f"{target}: {counted(len(net.layers), 'layer')}, {counted(errors, 'error')}, "
+        f"{counted(warnings, 'warning')}"
     )
     sys.exit(1 if errors else 0)
+
+
+def _load(target: Path, root: str | None) -> tuple[Net, Experiment | None]:
+    """The net that a prototxt holds itself, or an experiment's."""
+    from caffesplit.experiment import load
+    from caffesplit.formats import prototxt
+    from caffesplit.net import graph
+
+    if target.is_file():
+        tree = prototxt.load(target)
+        if tree.get("layer") or tree.get("layers"):
+            return graph.build(tree, str(target)), None
+    experiment = load(target, root)
+    return experiment.net, experiment
+
+
+def _missing_sources(experiment: Experiment) -> Iterator[Finding]:
+    """Files and folders that the layers of any phase read from, and that do not exist."""
+    from caffesplit.experiment import named_paths
+    from caffesplit.net.findings import Finding
+
+    root = experiment.root.resolve()
+    for field, path in named_paths(experiment.net):
+        place = os.path.join(root, path)  # noqa: PTH118
+        if not os.path.exists(place):  # noqa: PTH110 - a Path raises for names too long
+            message = f'{field.name} "{path}" does not exist; expected {place}'
+            yield Finding("present-sources", message, field.location(), True, path)

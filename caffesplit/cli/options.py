@@ -12,7 +12,6 @@ import click
 
 if TYPE_CHECKING:
     from caffesplit.experiment import Experiment
-    from caffesplit.net.graph import Net
     from caffesplit.split.plan import Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -259,16 +258,3 @@ def read_plan(path: Path) -> Plan:
             Location(str(path)),
         )
     return parse_plan(path.read_text(encoding="utf-8-sig", errors="replace"), str(path))
-
-
-def load_net(target: Path, root: str | None) -> Net:
-    """The net of an experiment, or the net that a prototxt holds itself."""
-    from caffesplit.experiment import load
-    from caffesplit.formats import prototxt
-    from caffesplit.net import graph
-
-    if target.is_file():
-        tree = prototxt.load(target)
-        if tree.get("layer") or tree.get("layers"):
-            return graph.build(tree, str(target))
-    return load(target, root).net

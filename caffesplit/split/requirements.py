@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from caffesplit.errors import Location, SplitError
+from caffesplit.net.check import check_weights
 from caffesplit.net.graph import PHASES, Layer, Net
 
 
@@ -24,7 +26,7 @@ def splittable(
     check_convolution(net, layer)
     _check_phases(layer)
     _check_params(layer)
-    _check_blobs(layer, weights)
+    _check_blobs(net, layer, weights)
     return layer
 
 
@@ -92,7 +94,9 @@ def _check_params(layer: Layer) -> None:
         )
 
 
-def _check_blobs(layer: Layer, weights: Mapping[str, Sequence[npt.NDArray[np.float32]]]) -> None:
+def _check_blobs(
+    net: Net, layer: Layer, weights: Mapping[str, Sequence[npt.NDArray[np.float32]]]
+) -> None:
     if layer.name not in weights:
         raise _refusal(
             layer,
@@ -100,22 +104,15 @@ def _check_blobs(layer: Layer, weights: Mapping[str, Sequence[npt.NDArray[np.flo
             "a weight blob",
             "Is the snapshot of this net? `caffesplit check` compares them.",
         )
-    blobs = weights[layer.name]
+    alone = replace(net, layers=(layer,))
+    for finding in check_weights(alone, {layer.name: weights[layer.name]}):
+        if not finding.warning:
+            raise _refusal(
+                layer,
+                finding.message,
+                remedy="Is the snapshot of this net? `caffesplit check` compares them.",
+            )
     parameter = layer.message.convolution_param
-    fits = (
-        len(blobs) == 1 + parameter.bias_term
-        and blobs[0].ndim > 2
-        and len(blobs[0]) == parameter.num_output
-        and all(bias.size == parameter.num_output for bias in blobs[1:])
-    )
-    if not fits:
-        raise _refusal(
-            layer,
-            f"layer {layer.name!r} with blobs of shape "
-            f"{', '.join(str(blob.shape) for blob in blobs)}",
-            f"num_output {parameter.num_output} {'with' if parameter.bias_term else 'and no'} bias",
-            "Is the snapshot of this net? `caffesplit check` compares them.",
-        )
     kernels = parameter.num_output // layer.group
     if kernels < 2:
         per_group = " per group" if parameter.group > 1 else ""
@@ -126,7 +123,7 @@ def _check_blobs(layer: Layer, weights: Mapping[str, Sequence[npt.NDArray[np.flo
         )
 
 
-def _refusal(layer: Layer, found: str, expected: str, remedy: str = "") -> SplitError:
+def _refusal(layer: Layer, found: str, expected: str = "", remedy: str = "") -> SplitError:
     return SplitError(found, expected, remedy or "Choose another layer.", layer.location)
 
 

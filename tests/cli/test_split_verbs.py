@@ -176,9 +176,11 @@ def test_check_passes_a_legal_pair_and_exits_1_for_a_broken_one(tmp_path):
     assert done.stdout == (
         f"{net}:13:37: warning: ConvolutionParameter has no 'kernal' in BVLC Caffe; "
         "did you mean kernel_w? [unknown-field]\n"
-        f"{net}:8:1: error: layer 'conv1': num_output is 5, the weight file has 6 "
-        "(shape (6, 2, 3, 3)) [fitting-shapes]\n"
-        f"{net}: 3 layers, 1 errors, 1 warnings\n"
+        f"{net}:8:1: error: layer 'conv1': blob 0 in the weight file is (6, 2, 3, 3), "
+        "expected (5, any, 3, 3) [fitting-shapes]\n"
+        f"{net}:8:1: error: layer 'conv1': blob 1 in the weight file is (6,), "
+        "expected (5,) [fitting-shapes]\n"
+        f"{net}: 3 layers, 2 errors, 1 warning\n"
     )
 
 

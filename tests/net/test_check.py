@@ -1,14 +1,18 @@
-import numpy as np
+from pathlib import Path
+
 import pytest
 
 from caffesplit.formats import prototxt
 from caffesplit.net import graph
-from caffesplit.net.check import check_net, check_weights
+from caffesplit.net.check import check_net
+from caffesplit.net.findings import MAX_PER_RULE
+
+REWRITE = Path(__file__).parent.parent / "data" / "rewrite"
 
 DATA = 'layer { name: "data" type: "Input" top: "data" }\n'
 CONV = (
     'layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"\n'
-    "  convolution_param { num_output: 4 kernel_size: 3 } }\n"
+    "  convolution_param { num_output: 4 kernel_size: 3 bias_term: true } }\n"
 )
 
 
@@ -35,14 +39,28 @@ def test_a_legal_net_has_no_findings():
         ),
         (
             DATA + 'layer { name: "a" type: "ReLU" bottom: "dat" top: "b" }',
-            "net.prototxt:2:1: error: layer 'a': bottom 'dat' is no earlier layer's top in phase "
-            "TRAIN; did you mean 'data'? [defined-bottoms]",
+            "net.prototxt:2:1: error: layer 'a': bottom 'dat' is no earlier layer's top; did you "
+            "mean data? [defined-bottoms]",
+        ),
+        (
+            DATA + 'layer { name: "a" type: "ReLU" bottom: "b" top: "c" }\n'
+            'layer { name: "b" type: "ReLU" bottom: "data" top: "b" }',
+            "net.prototxt:2:1: error: layer 'a': bottom 'b' is no earlier layer's top, but a later "
+            "one's [defined-bottoms]",
+        ),
+        (
+            DATA + 'layer { name: "a" type: "Slice" bottom: "data" top: "b" top: "b" }',
+            "net.prototxt:2:1: error: layer 'a': top 'b' is produced already [single-producers]",
+        ),
+        (
+            'input: "data"\n' + DATA,
+            "net.prototxt:2:1: error: layer 'data': top 'data' is produced already "
+            "[single-producers]",
         ),
         (
             DATA + 'layer { name: "b" type: "ReLU" bottom: "data" top: "c" }\n'
             'layer { name: "c" type: "ReLU" bottom: "data" top: "c" }',
-            "net.prototxt:3:1: error: layer 'c': top 'c' is an earlier layer's top already "
-            "[single-producers]",
+            "net.prototxt:3:1: error: layer 'c': top 'c' is produced already [single-producers]",
         ),
         (
             DATA + 'layer { name: "b" type: "ReLU" bottom: "data" top: "c" }\n'
@@ -56,9 +74,9 @@ def test_a_legal_net_has_no_findings():
             "did you mean Convolution? [unknown-type]",
         ),
         (
-            DATA + CONV.replace("kernel_size", "kernal_size"),
-            "net.prototxt:3:37: warning: ConvolutionParameter has no 'kernal_size' in BVLC Caffe; "
-            "did you mean kernel_size? [unknown-field]",
+            DATA + CONV.replace("bias_term", "bias_trem"),
+            "net.prototxt:3:52: warning: ConvolutionParameter has no 'bias_trem' in BVLC Caffe; "
+            "did you mean bias_term? [unknown-field]",
         ),
     ],
 )
@@ -72,32 +90,59 @@ def test_layers_of_different_phases_may_share_names_and_tops():
 
 
 def test_stages_are_states_of_their_own():
-    data = 'layer {{ name: "data" type: "Data" top: "data" include {{ {} }} }}\n'
+    data = 'layer {{ name: "data" type: "Input" top: "data" include {{ {} }} }}\n'
     text = data.format("phase: TRAIN") + data.format("phase: TEST stage: 'a'")
     assert found(text + data.format("phase: TEST stage: 'b'") + CONV) == []
 
 
-def test_weights_that_fit_have_no_findings():
-    weights = {"conv": [np.zeros((4, 2, 3, 3), np.float32), np.zeros(4, np.float32)]}
-    assert check_weights(net(DATA + CONV), weights) == ()
-
-
-def test_weights_of_another_net_are_reported():
-    weights = {"conv": [np.zeros((8, 2, 3, 3), np.float32)], "old": [np.zeros(3, np.float32)]}
-    assert [str(finding) for finding in check_weights(net(DATA + CONV), weights)] == [
-        "net.prototxt:2:1: error: layer 'conv': num_output is 4, the weight file has 8 "
-        "(shape (8, 2, 3, 3)) [fitting-shapes]",
-        "warning: the weight file has layer 'old', the net has not; Caffe skips it [known-layers]",
-    ]
-    assert [str(finding) for finding in check_weights(net(DATA + CONV), {})] == [
-        "net.prototxt:2:1: warning: layer 'conv' has no weights in the file; Caffe fills them anew "
-        "[present-weights]"
+def test_a_breach_in_some_states_only_names_them():
+    data = 'layer {{ name: "data" type: "Input" top: "{}" include {{ {} }} }}\n'
+    text = data.format("data", "phase: TRAIN") + data.format("images", "phase: TEST stage: 'a'")
+    assert found(text + data.format("data", "phase: TEST stage: 'b'") + CONV) == [
+        "net.prototxt:4:1: error: layer 'conv': bottom 'data' is no earlier layer's top, in phase "
+        "TEST, stage a [defined-bottoms]"
     ]
 
 
-def test_a_grouped_deconvolution_has_its_outputs_on_the_second_axis():
-    text = DATA + CONV.replace("Convolution", "Deconvolution").replace(
-        "kernel_size: 3", "kernel_size: 3 group: 2"
+def test_layers_that_ask_for_several_stages_are_examined_with_all_of_them():
+    relu = (
+        'layer { name: "a" type: "ReLU" bottom: "dat" top: "b" include { stage: "x" stage: "y" } }'
     )
-    fitting = {"conv": [np.zeros((6, 2, 3, 3), np.float32)]}
-    assert check_weights(net(text), fitting) == ()
+    assert [finding.rule for finding in check_net(net(DATA + relu))] == ["defined-bottoms"]
+
+
+def test_many_breaches_of_a_rule_are_counted_not_listed():
+    text = DATA + "".join(
+        f'layer {{ name: "relu{i}" type: "ReLU" bottom: "dato{i}" top: "data{i}" }}\n'
+        for i in range(3000)
+    )
+    findings = check_net(net(text))
+    assert len(findings) == MAX_PER_RULE + 1
+    assert str(findings[-1]) == "error: and 2,980 more [defined-bottoms]"
+    assert sum(finding.count for finding in findings) == 3000
+
+
+def test_of_many_stages_some_are_examined_and_the_number_of_all_is_told():
+    text = DATA + "".join(
+        f'layer {{ name: "relu{i}" type: "ReLU" bottom: "data" top: "relu{i}" '
+        f'include {{ phase: TEST stage: "s{i}" }} }}\n'
+        for i in range(3000)
+    )
+    assert found(text) == [
+        "net.prototxt:1:1: warning: phase TEST has 3,000 sets of stages, 8 were examined "
+        "[few-stages]"
+    ]
+
+
+def test_a_name_of_a_million_letters_is_compared_with_no_other():
+    name = "ab" * 500_000
+    text = f'layer {{ name: "a" type: "Input" top: "{name}" }}\n'
+    text += f'layer {{ name: "b" type: "ReLU" bottom: "{name}c" top: "b" }}'
+    (finding,) = check_net(net(text))
+    assert finding.suggestion is None
+
+
+@pytest.mark.parametrize("path", sorted(REWRITE.glob("*.prototxt")), ids=lambda path: path.name)
+def test_nets_before_and_after_a_rewrite_break_no_rule(path):
+    tree = prototxt.load(path)
+    assert not [each for each in check_net(graph.build(tree, str(path))) if not each.warning]

@@ -108,15 +108,14 @@ def test_a_plain_convolution_can_be_split():
         (
             conv(),
             blobs(outputs=8),
-            "net.prototxt:1:1: layer 'conv1' with blobs of shape (8, 2, 3, 3), (8,), expected "
-            "num_output 4 with bias\n"
+            "net.prototxt:1:1: layer 'conv1': blob 0 in the weight file is (8, 2, 3, 3), expected "
+            "(4, any, 3, 3)\n"
             "Is the snapshot of this net? `caffesplit check` compares them.",
         ),
         (
             conv(geometry="bias_term: false"),
             blobs(),
-            "net.prototxt:1:1: layer 'conv1' with blobs of shape (4, 2, 3, 3), (4,), expected "
-            "num_output 4 and no bias\n"
+            "net.prototxt:1:1: layer 'conv1': 2 blobs in the weight file, expected 1\n"
             "Is the snapshot of this net? `caffesplit check` compares them.",
         ),
         (

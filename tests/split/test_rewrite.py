@@ -35,7 +35,7 @@ def weights(net, seed=0):
     """Weights of every convolution, as a snapshot of the net would have them."""
     rng, channels, found = np.random.default_rng(seed), {}, {}
     for layer in net.layers:
-        inputs = sum(channels.get(bottom, 2) for bottom in layer.bottoms)
+        inputs = sum(channels.get(bottom, 2) for bottom in layer.bottoms) or 2
         if layer.type == "Convolution":
             own = layer.message.convolution_param
             shape = (own.num_output, inputs // own.group, *[own.kernel_size[0]] * 2)

@@ -19,7 +19,7 @@ def test_an_experiment_names_its_files_from_the_root(tmp_path):
     loaded = experiment.load(solver)
     assert loaded.root == tmp_path
     assert loaded.net_path == tmp_path / "exp/baseline/train_val.prototxt"
-    assert loaded.snapshot_prefix == tmp_path / "exp/baseline/digits"
+    assert loaded.snapshot_prefix == str(tmp_path / "exp/baseline/digits")
     assert [path for _, path in experiment.named_paths(loaded.net)] == [
         "sets/digits_train_lmdb",
         "sets/digits_test_lmdb",

@@ -1,0 +1,88 @@
+"""`caffesplit check` as a user types it, on experiments whose parts are missing or at odds."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from caffesplit.cli.main import cli
+from caffesplit.formats import caffemodel
+from caffesplit.formats.caffemodel import LayerWeights
+
+NET = """layer {{ name: "data" type: "Data" top: "data" include {{ phase: TRAIN }}
+  data_param {{ source: "{train}" }} }}
+layer {{ name: "data" type: "Data" top: "data" include {{ phase: TEST }}
+  transform_param {{ mean_file: "mean.binaryproto" }}
+  data_param {{ source: "{test}" }} }}
+"""
+CONV = (
+    'layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"\n'
+    "  convolution_param { num_output: 4 kernel_size: 3 } }\n"
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "solver.prototxt").write_text('net: "net.prototxt"\n')
+    (tmp_path / "mean.binaryproto").touch()
+    (tmp_path / "here").mkdir()
+    return tmp_path
+
+
+def check(*arguments):
+    done = CliRunner().invoke(cli, ["check", *map(str, arguments)])
+    return done.exit_code, done.output
+
+
+def test_data_that_does_not_exist_is_a_warning_in_every_phase(folder):
+    (folder / "net.prototxt").write_text(NET.format(train="train_lmdb", test="test_lmdb"))
+    net = folder / "net.prototxt"
+    code, output = check(folder)
+    assert code == 0
+    assert output == (
+        f'{net}:2:16: warning: source "train_lmdb" does not exist; expected {folder}/train_lmdb '
+        "[present-sources]\n"
+        f'{net}:5:16: warning: source "test_lmdb" does not exist; expected {folder}/test_lmdb '
+        "[present-sources]\n"
+        f"{folder}: 2 layers, 0 errors, 2 warnings\n"
+    )
+
+
+def test_data_that_exists_is_none_nor_are_the_sources_of_a_net_by_itself(folder):
+    (folder / "net.prototxt").write_text(NET.format(train="here", test="here"))
+    assert check(folder) == (0, f"{folder}: 2 layers, 0 errors, 0 warnings\n")
+    net = folder / "net.prototxt"
+    net.write_text(NET.format(train="gone", test="gone"))
+    assert check(net) == (0, f"{net}: 2 layers, 0 errors, 0 warnings\n")
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "a\\000b"])
+def test_a_path_that_no_system_takes_does_not_exist(folder, path):
+    (folder / "net.prototxt").write_text(NET.format(train=path, test="here"))
+    code, output = check(folder)
+    assert code == 0
+    assert output.endswith(f"{folder}: 2 layers, 0 errors, 1 warning\n")
+
+
+def test_one_error_is_an_error_and_breaches_not_shown_are_counted_too(folder):
+    net = folder / "net.prototxt"
+    net.write_text(CONV)
+    code, output = check(net)
+    assert code == 1
+    assert output.endswith(f"{net}: 1 layer, 1 error, 0 warnings\n")
+    net.write_text(CONV * 1200)
+    assert "1,200 layers" in check(net)[1]
+    assert f"error: and {1200 - 20:,} more [defined-bottoms]" in check(net)[1]
+
+
+def test_a_layer_whose_record_in_the_file_is_empty_does_not_fit(folder):
+    net, weights = folder / "net.prototxt", folder / "empty.caffemodel"
+    net.write_text('layer { name: "data" type: "Input" top: "data" }\n' + CONV)
+    bias = np.zeros(4, np.float32)
+    caffemodel.write(weights, [LayerWeights("conv", "", ()), LayerWeights("old", "", (bias,))])
+    code, output = check(net, "--weights", weights)
+    assert code == 1
+    assert output == (
+        f"{net}:2:1: error: layer 'conv': 0 blobs in the weight file, expected 2 [fitting-shapes]\n"
+        "warning: the weight file has layer 'old', the net has not; Caffe skips it [known-layers]\n"
+        f"{net}: 2 layers, 1 error, 1 warning\n"
+    )
