@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
@@ -52,6 +53,11 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the `caffesplit` script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="replace"
+            )  # What a terminal cannot show is not worth a crash.
     try:
         status = cli.main(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
@@ -71,6 +77,12 @@ def main() -> None:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"{place}{error.strerror or error}", 2)
+    except MemoryError:
+        _fail("out of memory. Is an input much larger than a net, or its weights, ever are?", 2)
+    except RecursionError:
+        _fail("an input is nested too deeply. Neither caffesplit nor Caffe wrote it.", 2)
+    except UnicodeError as error:
+        _fail(f"a text that is not UTF-8 ({error}). Save the file, or name it, in UTF-8.", 2)
 
 
 def _fail(message: str, exit_code: int) -> None:

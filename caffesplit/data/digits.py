@@ -10,14 +10,14 @@ from pathlib import Path
 
 from caffesplit.errors import DatabaseError
 from caffesplit.formats import database
+from caffesplit.formats.output import check_targets
 
 IMAGES = 1797
 TEST_IMAGES = 1000
 TRAIN_IMAGES = 500
 """By default. So few that a net which has learnt them still errs on some of the test's."""
 
-FEWEST_TRAIN_IMAGES = 10
-"""One of each class."""
+CLASSES = 10
 
 TRAIN_LMDB, TEST_LMDB = "digits_train_lmdb", "digits_test_lmdb"
 
@@ -27,19 +27,19 @@ def write(
 ) -> tuple[Path, Path]:
     """Write digits_train_lmdb and digits_test_lmdb into `folder`; return their paths.
 
-    Both hold the classes in the same proportion, in random order. `seed` chooses the 1,000 test
-    images and, among the others, the training images: the test set does not depend on their
-    number.
+    Both hold the classes in the same proportion, in random order. (Where fewer than ten images are
+    left over, chance alone chooses those.) `seed` chooses the 1,000 test images and, among the
+    others, the training images: the test set does not depend on their number.
 
     Raises:
         DatabaseError: if scikit-learn or lmdb are missing, or `train_images` is out of range.
-        OutputError: if there are such LMDBs already and `force` is false.
+        OutputError: if there is one of them already and `force` is false; then neither is written.
     """
     most = IMAGES - TEST_IMAGES
-    if not FEWEST_TRAIN_IMAGES <= train_images <= most:
+    if not CLASSES <= train_images <= most:
         raise DatabaseError(
             f"{train_images} training images",
-            f"{FEWEST_TRAIN_IMAGES} … {most}, what {TEST_IMAGES} test images leave of {IMAGES}",
+            f"{CLASSES} … {most}, what {TEST_IMAGES} test images leave of {IMAGES}",
         )
     try:
         from sklearn.datasets import load_digits
@@ -48,16 +48,19 @@ def write(
         raise DatabaseError(
             "scikit-learn is not installed", "the extra `data`", "pip install 'caffesplit[data]'"
         ) from error
+    paths = Path(folder) / TRAIN_LMDB, Path(folder) / TEST_LMDB
+    check_targets((path / database.DATA_FILE for path in paths), force=force)
     digits = load_digits()
     images, labels = digits.images.astype("uint8"), digits.target
     rest, test = train_test_split(
         range(IMAGES), test_size=TEST_IMAGES, stratify=labels, random_state=seed
     )
-    if train_images < most:
+    if most - train_images >= CLASSES:
         rest, _ = train_test_split(
             rest, train_size=train_images, stratify=labels[rest], random_state=seed
         )
-    paths = Path(folder) / TRAIN_LMDB, Path(folder) / TEST_LMDB
+    else:  # Too few to leave out for one of each class; they are in random order already.
+        rest = rest[:train_images]
     for path, indices in zip(paths, (rest, test), strict=True):
         records = (
             (database.key(i), database.datum(images[index][None], int(labels[index])))

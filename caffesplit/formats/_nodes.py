@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from dataclasses import field as attribute
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import TypeAlias
 
 from caffesplit.errors import Location, PrototxtError
@@ -212,8 +212,9 @@ class Message(Node):
     @property
     def newline(self) -> str:
         r"""How this text ends its lines: `\r\n` if it does so with the first one, else `\n`."""
-        first_line, newline, _ = str(self).partition("\n")
-        return "\r\n" if newline and first_line.endswith("\r") else "\n"
+        texts = chain((self.open,), map(str, self.fields), (self.tail,))
+        first = next((text for text in texts if "\n" in text), "")
+        return "\r\n" if first.partition("\n")[0].endswith("\r") else "\n"
 
     def replaced(self, old: Field, *new: Field) -> Message:
         """This message with `new` in the place of the very field `old`; no `new` deletes it.
@@ -221,6 +222,7 @@ class Message(Node):
         The first new field gets `old`'s lead in front of its own comments (unless it has it
         already), the last one `old`'s trail, so that the text around them stays as it is. Each
         further one starts on a line of its own, unless the whole message stands on one line.
+        Deleting works as in `without`.
 
         Raises:
             ValueError: if `old` is not a field of this message.
@@ -228,13 +230,18 @@ class Message(Node):
         index = next((i for i, field in enumerate(self.fields) if field is old), None)
         if index is None:
             raise ValueError(f"field {old.name!r} is not in this message")
-        placed = self._placed(new, old.lead, old.trail) if new else ()
+        if not new:
+            return self._reduced(lambda field: field is not old)
+        placed = self._placed(new, old.lead, old.trail)
         fields = (*self.fields[:index], *placed, *self.fields[index + 1 :])
         return replace(self, fields=_kept_apart(fields))
 
     def without(self, name: str) -> Message:
-        """This message without the fields of that name, and without their comments."""
-        return replace(self, fields=_kept_apart(tuple(f for f in self.fields if f.name != name)))
+        """This message without the fields of that name, and without their comments.
+
+        The comments in front of a text's first field stay: they may be about the whole text.
+        """
+        return self._reduced(lambda field: field.name != name)
 
     def appended(self, *new: Field) -> Message:
         """This message with further fields, in the layout of the ones it has.
@@ -288,10 +295,29 @@ class Message(Node):
             return self
         return replace(self, fields=tuple(fields))
 
+    def _reduced(self, keep: Callable[[Field], bool]) -> Message:
+        """This message with some of its fields, and with the ends of the lines they stand on."""
+        kept: list[Field] = []
+        for field in self.fields:
+            if keep(field):
+                kept.append(field)
+            elif kept and field.trail.endswith("\n") and not kept[-1].trail.endswith("\n"):
+                kept[-1] = replace(kept[-1], trail=kept[-1].trail + self.newline)
+        reduced = replace(self, fields=_kept_apart(tuple(kept)))
+        is_headed = self.fields and not self.close and not keep(self.fields[0])
+        return reduced._headed(_whole_lines(self.fields[0].lead)) if is_headed else reduced
+
+    def _headed(self, lines: str) -> Message:
+        """This message with further lines in front of its first field."""
+        if not self.fields:
+            return replace(self, tail=lines + self.tail)
+        first, *others = self.fields
+        return replace(self, fields=(replace(first, lead=lines + first.lead), *others))
+
     @property
     def _is_spread(self) -> bool:
         """Whether the message has lines of its own; a whole text always has."""
-        own = (self.open, self.tail, *(field.lead + field.trail for field in self.fields))
+        own = chain((self.open, self.tail), (field.lead + field.trail for field in self.fields))
         return not self.close or any("\n" in text for text in own)
 
     def _ended(self, trail: str) -> str:
@@ -350,6 +376,10 @@ def _runs_into(field: Field, follower: Field | None) -> bool:
 
 def _indent(lead: str) -> str:
     return lead.rpartition("\n")[2]
+
+
+def _whole_lines(lead: str) -> str:
+    return lead.removesuffix(_indent(lead))
 
 
 def _crlf(text: str) -> str:

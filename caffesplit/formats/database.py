@@ -9,7 +9,9 @@ Caffe reads the records in the byte order of their keys, hence `key`.
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
@@ -34,7 +36,7 @@ BATCH = 1000
 FIRST_MAP_SIZE = 1 << 24
 """Bytes; doubled whenever the records outgrow it."""
 
-DATA_FILE, LOCK_FILE = "data.mdb", "lock.mdb"
+DATA_FILE = "data.mdb"
 
 
 def key(index: int) -> bytes:
@@ -77,23 +79,29 @@ def write(
     """Write an LMDB, complete or not at all; return the number of records.
 
     Raises:
-        DatabaseError: if the lmdb package is missing, a key comes twice, or the disk is full.
-        OutputError: if there is an LMDB already and `force` is false.
+        DatabaseError: if the lmdb package is missing, or a key comes twice.
+        OutputError: if there is an LMDB already and `force` is false, or the disk is full.
     """
     lmdb = _lmdb()
     at = Location(str(folder))
     written = 0
     with replacing(Path(folder) / DATA_FILE, force=force) as (staged,):
         try:
-            with lmdb.open(str(staged.parent), map_size=FIRST_MAP_SIZE, sync=False) as environment:
+            # Without the lock file, which nobody needs here: lmdb maps it, and a disk without room
+            # for it ends the process with SIGBUS.
+            with lmdb.open(
+                str(staged.parent), map_size=FIRST_MAP_SIZE, sync=False, lock=False
+            ) as environment:
                 remaining = iter(records)
                 while batch := list(itertools.islice(remaining, BATCH)):
                     _put(environment, batch, at)
                     written += len(batch)
                 environment.sync(True)
         except lmdb.Error as error:
+            # What a disk that fills up does not take of a page is an EIO to lmdb.
+            if isinstance(error, lmdb.DiskError) or str(error).endswith(os.strerror(errno.EIO)):
+                raise OSError(errno.ENOSPC, str(error)) from error
             raise DatabaseError(f"the LMDB cannot be written ({error})", at=at) from error
-        staged.with_name(LOCK_FILE).unlink()
     return written
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from caffesplit.errors import Location, WeightsError
 from caffesplit.formats.blobs import BlobRecord, Chunk, check_blob
 from caffesplit.formats.layers import LayerRecord
-from caffesplit.formats.wire import DAMAGED, NOT_CAFFES
+from caffesplit.formats.wire import DAMAGED, MAX_NAME_BYTES, NOT_CAFFES
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -25,6 +25,9 @@ FLOATS = (np.dtype("<f4"), np.dtype("<f8"))
 
 MAX_OBJECTS = 100_000
 """Groups and datasets in one file."""
+
+MAX_DEPTH = 32
+"""Groups inside each other: slashes in a layer's name."""
 
 
 @contextmanager
@@ -56,9 +59,12 @@ def index_layers(path: str, size: int) -> tuple[LayerRecord, ...]:
     """
     at = Location(path)
     with opened(path) as file:
+        layers = _datasets(file, "data", at)
+        if not layers:
+            raise WeightsError("the file holds no blobs", "a net's weights", NOT_CAFFES, at)
         return tuple(
             LayerRecord(name, "", 0, 0, 2, _index_blobs(datasets, size, replace(at, layer=name)))
-            for name, datasets in _datasets(file, "data", at).items()
+            for name, datasets in layers.items()
         )
 
 
@@ -71,6 +77,67 @@ def index_group(file: Any, group: str, size: int, at: Location) -> tuple[BlobRec
     return _index_blobs(_datasets(file, group, at).get("", {}), size, at)
 
 
+def read_integer(file: Any, name: str, at: Location) -> int:
+    """The one integer in dataset `name`.
+
+    Raises:
+        WeightsError: if there is anything else.
+    """
+    dataset = _member(file, name, at)
+    if not _is_plain(dataset, "iu") or dataset.size != 1:
+        _refuse(name, "an integer", at)
+    return int(dataset[()].item())
+
+
+def read_text(file: Any, name: str, at: Location) -> str:
+    """The string in dataset `name`. Bytes that are not UTF-8 come out escaped.
+
+    Raises:
+        WeightsError: if there is anything else, or it is longer than a path can be.
+    """
+    dataset = _member(file, name, at)
+    if not _is_plain(dataset, "S") or dataset.size != 1 or dataset.nbytes > MAX_NAME_BYTES:
+        _refuse(name, f"a string of at most {MAX_NAME_BYTES:,} bytes", at)
+    return bytes(dataset[()].item()).decode("utf-8", "backslashreplace")
+
+
+def _is_plain(dataset: Any, kinds: str) -> bool:
+    """Whether it is a dataset of a type of those kinds whose values lie in the file as they are.
+
+    What is chunked can be small in the file and large in memory; what is external can block.
+    """
+    from h5py import Dataset
+
+    return (
+        isinstance(dataset, Dataset)
+        and dataset.shape is not None
+        and dataset.dtype.kind in kinds
+        and dataset.chunks is None
+        and dataset.id.get_offset() is not None
+    )
+
+
+def _refuse(name: str, expected: str, at: Location) -> NoReturn:
+    raise WeightsError(f'something else in "{name}"', expected, NOT_CAFFES, at)
+
+
+def _member(group: Any, name: str, at: Location) -> Any:
+    """The member `name` of a group, or None. A link to somewhere else is none of Caffe's."""
+    from h5py import HardLink
+
+    link = group.get(name, getlink=True)
+    if link is None:
+        return None
+    if not isinstance(link, HardLink):
+        raise WeightsError(
+            f'"{name}" in "{group.name}" is a link',
+            "the data themselves",
+            "Copy what it leads to in its place; Caffe writes no links.",
+            at,
+        )
+    return group[name]
+
+
 def _datasets(file: Any, root: str, at: Location) -> dict[str, dict[str, Any]]:
     """The datasets under group `root`: by the path of their group, then by their own name.
 
@@ -78,24 +145,29 @@ def _datasets(file: Any, root: str, at: Location) -> dict[str, dict[str, Any]]:
     """
     from h5py import Dataset, Group
 
-    if not isinstance(file.get(root), Group):
+    top = _member(file, root, at)
+    if not isinstance(top, Group):
         raise WeightsError(f'no group "{root}"', "a snapshot of Caffe", NOT_CAFFES, at)
     found: dict[str, dict[str, Any]] = {}
-    seen = 0
-
-    def visit(name: str, item: Any) -> None:
-        nonlocal seen
-        seen += 1
+    left, seen = [("", top)], 0
+    while left:
+        path, group = left.pop()
+        seen += len(group)
         if seen > MAX_OBJECTS:
-            raise WeightsError(
-                f"more than {MAX_OBJECTS:,} objects", "a snapshot of Caffe", NOT_CAFFES, at
-            )
-        if isinstance(item, Dataset):
-            group, _, own = name.rpartition("/")
-            found.setdefault(group, {})[own] = item
+            _refuse_objects(f"more than {MAX_OBJECTS:,} objects", at)
+        if path.count("/") >= MAX_DEPTH:
+            _refuse_objects(f"groups inside {MAX_DEPTH} others", at)
+        for name in sorted(group):
+            item = _member(group, name, at)
+            if isinstance(item, Dataset):
+                found.setdefault(path, {})[name] = item
+            elif isinstance(item, Group):
+                left.append((f"{path}/{name}".lstrip("/"), item))
+    return dict(sorted(found.items()))
 
-    file[root].visititems(visit)
-    return found
+
+def _refuse_objects(found: str, at: Location) -> NoReturn:
+    raise WeightsError(found, "a snapshot of Caffe", NOT_CAFFES, at)
 
 
 def _index_blobs(datasets: dict[str, Any], size: int, at: Location) -> tuple[BlobRecord, ...]:

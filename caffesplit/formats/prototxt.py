@@ -30,8 +30,9 @@ __all__ = [
     "quote",
 ]
 
-MAX_SIZE = 10 << 20
-"""Characters of a text, bytes of a file. A net of a hundred layers has some 50,000."""
+MAX_SIZE = 4 << 20
+"""Characters of a text, bytes of a file. A net of a hundred layers has some 50,000; a tree takes up
+to a hundred times its text."""
 
 MAX_DEPTH = 100
 """Messages inside each other. Caffe's own need at most 7."""
@@ -44,13 +45,20 @@ def load(path: Path | str) -> Message:
     """Read a prototxt file. Bytes that are not UTF-8 survive in comments and strings.
 
     Raises:
-        PrototxtError: if the file is empty, too large, binary, or not in text format.
+        PrototxtError: if it is no regular file, empty, too large, binary, or not in text format.
         OSError: if it cannot be read.
     """
     path = Path(path)
+    at = Location(str(path))
+    if path.exists() and not path.is_file():  # A pipe could block at opening already.
+        raise PrototxtError(
+            f"found a {'folder' if path.is_dir() else 'device or pipe'}",
+            "a file with a net or solver in text format",
+            "Check the path; what a pipe gives has to be saved first.",
+            at,
+        )
     with path.open("rb") as file:
         data = file.read(MAX_SIZE + 1)
-    at = Location(str(path))
     if not data.strip():
         raise PrototxtError(
             "found an empty file",

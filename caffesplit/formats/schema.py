@@ -57,6 +57,10 @@ _LONGEST_INTEGER = 32
 """Digits that are looked at; 64 bits need 23 at most. Python is slow at millions of them."""
 
 
+MAX_UNKNOWN = 1000
+"""Unknown fields and values that are listed; a fork's nets have a few hundred."""
+
+
 @dataclass(frozen=True)
 class Unknown:
     """A field, or an enum's value, that BVLC Caffe does not know.
@@ -83,10 +87,16 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Typed:
-    """A message with Caffe's types and defaults, and what had no place in it."""
+    """A message with Caffe's types and defaults, and what had no place in it.
+
+    Attributes:
+        unknown: in the text's order, the first MAX_UNKNOWN.
+        further_unknown: how many more there are.
+    """
 
     message: ProtoMessage
     unknown: tuple[Unknown, ...]
+    further_unknown: int = 0
 
 
 def message_class(name: str) -> type[ProtoMessage]:
@@ -110,7 +120,7 @@ def read(node: Message, name: str, path: str = "<text>") -> Typed:
     reader = _Reader(path)
     message = message_class(name)()
     reader.fill(message, node)
-    return Typed(message, tuple(reader.unknown))
+    return Typed(message, tuple(reader.unknown), reader.further_unknown)
 
 
 def layer_types() -> frozenset[str]:
@@ -139,6 +149,7 @@ class _Reader:
     def __init__(self, path: str) -> None:
         self.path = path
         self.unknown: list[Unknown] = []
+        self.further_unknown = 0
 
     def fill(self, message: ProtoMessage, node: Message) -> None:
         known = message.DESCRIPTOR.fields_by_name
@@ -202,6 +213,9 @@ class _Reader:
         owner: Descriptor | EnumDescriptor,
         known: Iterable[str],
     ) -> None:
+        if len(self.unknown) == MAX_UNKNOWN:
+            self.further_unknown += 1
+            return
         location = node.location(self.path)
         self.unknown.append(Unknown(kind, name, _short(owner), location, tuple(known)))
 

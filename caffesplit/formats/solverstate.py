@@ -86,6 +86,9 @@ def _read_wire(file: WireFile, at: Location) -> _Parts:
 def _read_hdf5(path: str, size: int, at: Location) -> _Parts:
     with hdf5.opened(path) as file:
         history = hdf5.index_group(file, "history", size, at)
-        iteration, current_step = (int(file[name][()].item()) for name in ("iter", "current_step"))
-        learned_net = bytes(file["learned_net"][()]).decode("utf-8", "backslashreplace")
-        return _Parts(iteration, learned_net, history, current_step)
+        return _Parts(
+            iteration=hdf5.read_integer(file, "iter", at),
+            learned_net=hdf5.read_text(file, "learned_net", at),
+            history=history,
+            current_step=hdf5.read_integer(file, "current_step", at),
+        )

@@ -70,6 +70,27 @@ def test_data_sets_that_exist_are_replaced_only_by_force(tmp_path):
     assert content(tmp_path / digits.TRAIN_LMDB) != before
 
 
+def test_neither_data_set_is_written_if_one_exists(tmp_path):
+    _, test = digits.write(tmp_path / "old")
+    (tmp_path / "new").mkdir()
+    test.rename(tmp_path / "new" / digits.TEST_LMDB)
+
+    with pytest.raises(OutputError):
+        digits.write(tmp_path / "new")
+
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [digits.TEST_LMDB]
+
+
+@pytest.mark.parametrize("number", [10, 787, 788, 795, 796, 797])
+def test_any_number_of_training_images_there_are_can_be_had(tmp_path, number):
+    train, test = digits.write(tmp_path, train_images=number)
+
+    counts = np.bincount([label for _, label in content(train)], minlength=10)
+    assert counts.sum() == number
+    assert counts.min() > 0.8 * number / 10
+    assert len(content(test)) == 1000
+
+
 def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
 

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as npst
 from numpy.testing import assert_array_equal
 
 from caffesplit.errors import OutputError, WeightsError
-from caffesplit.formats import caffemodel
+from caffesplit.formats import caffemodel, hdf5
 from caffesplit.formats.caffemodel import LayerWeights
 from caffesplit.formats.schema import message_class
 
@@ -495,6 +495,60 @@ def test_hdf5_that_is_no_snapshot_is_an_error(tmp_path: Path):
 
     with pytest.raises(WeightsError, match='no group "data", expected a snapshot of Caffe'):
         caffemodel.read(path)
+
+
+def test_hdf5_without_any_blob_is_no_weight_file(tmp_path: Path):
+    path = tmp_path / "net.h5"
+    with h5py.File(path, "w") as file:
+        file.create_group("data/relu1")
+
+    with pytest.raises(WeightsError) as caught:
+        caffemodel.read(path)
+
+    assert str(caught.value) == (
+        f"{path}: the file holds no blobs, expected a net's weights\n"
+        "Caffe did not write this file, or it is damaged."
+    )
+
+
+@pytest.mark.parametrize("target", ["/data/conv1/0", "/nowhere"])
+@pytest.mark.parametrize("name", ["data/conv2/0", "data/conv2"])
+def test_links_in_hdf5_are_refused_not_passed_over(hdf5_source: Path, name: str, target: str):
+    with h5py.File(hdf5_source, "a") as file:
+        file[name] = h5py.SoftLink(target)
+    group, _, own = name.rpartition("/")
+
+    with pytest.raises(WeightsError) as caught:
+        caffemodel.read(hdf5_source)
+
+    assert str(caught.value) == (
+        f'{hdf5_source}: "{own}" in "/{group}" is a link, expected the data themselves\n'
+        "Copy what it leads to in its place; Caffe writes no links."
+    )
+
+
+def test_a_dataset_of_two_names_in_hdf5_is_read_under_both(hdf5_source: Path):
+    with h5py.File(hdf5_source, "a") as file:
+        file["data/conv2/0"] = file["data/conv1/0"]
+
+    weights = caffemodel.read(hdf5_source)
+
+    assert_array_equal(weights["conv2"][0], weights["conv1"][0])
+
+
+def test_an_hdf5_group_inside_itself_has_an_end(hdf5_source: Path):
+    with h5py.File(hdf5_source, "a") as file:
+        file["data/conv1/again"] = file["data"]
+
+    with pytest.raises(WeightsError, match="groups inside 32 others, expected a snapshot of Caffe"):
+        caffemodel.read(hdf5_source)
+
+
+def test_an_hdf5_file_of_very_many_groups_is_refused(hdf5_source: Path, monkeypatch):
+    monkeypatch.setattr(hdf5, "MAX_OBJECTS", 5)
+
+    with pytest.raises(WeightsError, match="more than 5 objects, expected a snapshot of Caffe"):
+        caffemodel.read(hdf5_source)
 
 
 def test_without_h5py_the_message_says_what_to_install(hdf5_source: Path, monkeypatch):

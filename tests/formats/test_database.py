@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
@@ -121,6 +125,39 @@ def test_a_write_that_fails_midway_leaves_nothing(tmp_path):
         database.write(tmp_path / "db", records())
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A folder on a disk of its own, of 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    mount = shutil.which("mount")
+    if (
+        not mount
+        or os.getuid()
+        or subprocess.run([mount, *options], capture_output=True).returncode
+    ):
+        pytest.skip("only root may mount a disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("free", [64, 8, 4, 0], ids=lambda free: f"{free} KiB")
+def test_a_full_disk_is_told_and_left_as_it_was(small_disk, free):
+    (small_disk / "other").write_bytes(bytes((64 - free) << 10))
+
+    with pytest.raises(OutputError) as caught:
+        write(small_disk / "db", images(100, (3, 32, 32)))
+
+    assert re.fullmatch(
+        rf"{small_disk}/db: the output does not fit on the disk "
+        rf"\(.*, {free << 10:,} bytes are free\), expected room for all of it\n"
+        "Make room or give an output on another disk; nothing was written.",
+        str(caught.value),
+    )
+    assert [path.name for path in small_disk.iterdir()] == ["other"]
 
 
 def test_a_key_that_comes_twice_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -364,11 +365,51 @@ def test_setting_a_field_of_a_message_follows_its_layout(message, edited):
     [
         ("a: 1\nb: 2\nc: 3\n", "a: 1\nc: 3\n"),
         ("a: 1, b: 2, c: 3", "a: 1, c: 3"),
-        ("# gone\nb: 1\nb: 2 # gone\n# stays\n", "# stays\n"),
+        ("a: 1\n# gone\nb: 1\nb: 2 # gone\n# stays\n", "a: 1\n# stays\n"),
+        ('a: 1 b: "x"\nc: 3\n', "a: 1\nc: 3\n"),
+        ('a: "x" b: 10 b: 20\nc: 5', 'a: "x"\nc: 5'),
+        ("a: 1, b: 2 # gone\r\nc: 3\r\n", "a: 1,\r\nc: 3\r\n"),
+        ("a: 1 b: 2 c: 3\nb: 4 d: 5\n", "a: 1 c: 3\n d: 5\n"),
+        ("m {\n  a: 1 }\nb: 2\n", "m {\n  a: 1 }\n"),
     ],
 )
-def test_removing_fields_removes_their_lines(text, edited):
+def test_removing_fields_removes_their_lines_and_no_other_line_end(text, edited):
     assert str(parse(text).without("b")) == edited
+
+
+@pytest.mark.parametrize(
+    ("text", "edited"),
+    [
+        ("# licence\n\nb: 1\nc: 2\n", "# licence\n\nc: 2\n"),
+        ("# licence\nb: 1\n# gone\nb: 2\n# c\nc: 2\n", "# licence\n# c\nc: 2\n"),
+        ("\ufeff# licence\n  b: 1\n  c: 2", "\ufeff# licence\n  c: 2"),
+        ("# licence\nb: 1\n# the end\n", "# licence\n# the end\n"),
+        ("b: 1 c: 2", " c: 2"),
+    ],
+)
+def test_the_comments_at_the_top_of_a_file_stay_when_its_first_field_goes(text, edited):
+    tree = parse(text)
+
+    assert str(tree.without("b")) == edited
+    if len(tree.all("b")) == 1:
+        assert str(tree.replaced(tree.fields[0])) == edited
+
+
+def test_the_comments_in_front_of_the_first_field_inside_a_message_go_with_it():
+    message = only("m {\n  # gone\n  b: 1\n  a: 1\n}").as_message()
+
+    assert str(message.without("b")) == "{\n  a: 1\n}"
+
+
+def test_a_thousand_layers_are_replaced_one_by_one_in_a_few_seconds():
+    layer = 'layer {\n  name: "x"\n  convolution_param { num_output: 8 kernel_size: 3 }\n}\n'
+    tree = parse(1000 * layer)
+    start = time.perf_counter()
+    for old in tree.fields:
+        tree = tree.replaced(old, old, old)
+
+    assert time.perf_counter() - start < 20
+    assert str(tree) == 2000 * layer
 
 
 @pytest.mark.parametrize("raw", ["", "1 2", "}", "1 b: 2", '"open', "{}", "[1]", "1.2.3", "# 1"])

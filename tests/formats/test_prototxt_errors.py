@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -68,9 +69,26 @@ def test_a_text_that_is_too_large_is_refused_without_reading_on(tmp_path, monkey
         parse(path.read_text())
 
 
-def test_an_endless_file_ends():
-    with pytest.raises(PrototxtError, match="/dev/zero: found"):
-        load("/dev/zero")
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, kind in [
+        ("/dev/zero", "device or pipe"),
+        (pipe, "device or pipe"),
+        (tmp_path, "folder"),
+    ]:
+        with pytest.raises(PrototxtError) as caught:
+            load(path)
+
+        assert str(caught.value) == (
+            f"{path}: found a {kind}, expected a file with a net or solver in text format\n"
+            "Check the path; what a pipe gives has to be saved first."
+        )
+
+
+def test_a_file_that_is_not_there_is_the_systems_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "missing.prototxt")
 
 
 def test_a_long_line_is_shown_around_the_caret():
@@ -84,7 +102,7 @@ def test_a_long_line_is_shown_around_the_caret():
 
 def test_a_long_token_is_shown_shortened():
     with pytest.raises(PrototxtError) as caught:
-        parse("a: 1" + "x" * 10_000_000)
+        parse("a: 1" + "x" * 3_000_000)
 
     assert len(str(caught.value)) < 400
 
