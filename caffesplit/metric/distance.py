@@ -6,7 +6,6 @@ the processor's cache. float32 differences would be wrong in the eighth digit.
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,8 +34,8 @@ def kernel_distances(
     is the same in all of them. K counts the kernels of all layers, in order. The number of
     `workers` (threads; by default one per processor) does not change a bit of the result.
     """
-    slots = _slots(len(states), pairs)
-    block = SCRATCH // (1 + max(slots, default=0))
+    spares, slots = _slots(pairs)
+    block = SCRATCH // (spares + len(states))
     shapes = [weights.shape for weights in states[0]]
     starts = np.cumsum([0] + [shape[0] for shape in shapes])
     distances = np.empty((len(pairs), starts[-1]))
@@ -46,13 +45,13 @@ def kernel_distances(
         tasks += [(layer, first, min(first + rows, kernels)) for first in range(0, kernels, rows)]
 
     def work(share: Sequence[tuple[int, int, int]]) -> None:
-        scratch = np.empty((SCRATCH // block, block))
+        scratch = _aligned(SCRATCH)
         # What a diverged net holds overflows or is NaN already; it shows in the result.
         with np.errstate(all="ignore"):
             for layer, first, last in share:
                 kernels = [weights[layer][first:last] for weights in states]
                 out = distances[:, starts[layer] + first : starts[layer] + last]
-                np.sqrt(_squares(kernels, pairs, slots, scratch), out=out)
+                np.sqrt(_squares(kernels, pairs, spares, slots, scratch), out=out)
 
     workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
     with ThreadPoolExecutor(workers) as pool:
@@ -62,40 +61,57 @@ def kernel_distances(
 
 
 def _squares(
-    states: Sequence[Array], pairs: Sequence[tuple[int, int]], slots: Sequence[int], scratch: Array
+    states: Sequence[Array],
+    pairs: Sequence[tuple[int, int]],
+    spares: int,
+    slots: Sequence[int],
+    scratch: Array,
 ) -> Array:
-    """‖a − b‖₂², (P, N), of kernels (N, ...), of which `scratch` (slots, values) takes N, or
-    some columns of one."""
+    """‖a − b‖₂², (P, N), of kernels (N, ...): so few that they all fit in scratch, or one."""
     count, *rest = states[0].shape
     size = prod(rest)
     rows = [weights.reshape(count, size) for weights in states]
     squares = np.zeros((len(pairs), count))
-    limit = scratch.shape[1] // MAX_DOT * MAX_DOT
+    limit = len(scratch) // (spares + len(states)) // MAX_DOT * MAX_DOT
     for first in range(0, size, limit):
         last = min(first + limit, size)
         parts, length = _parts(last - first)
-        blocks = scratch.reshape(-1)[: len(scratch) * count * parts * length]
-        blocks = blocks.reshape(len(scratch), count, parts * length)
+        shape = (spares + len(states), count, parts * length)
+        blocks = scratch[: prod(shape)].reshape(shape)
         blocks[:, :, last - first :] = 0
-        for row, block in zip(rows, blocks, strict=False):
+        held = blocks[spares:]
+        for row, block in zip(rows, held, strict=True):
             np.copyto(block[:, : last - first], row[:, first:last])
         for (a, b), slot in zip(pairs, slots, strict=True):
-            np.subtract(blocks[b], blocks[a], out=blocks[slot])
-        vectors = blocks.reshape(len(scratch), count, parts, 1, length)
-        # One product for all slots, used or not: calls cost more than arithmetic.
-        dots = np.matmul(vectors, vectors.swapaxes(3, 4))
-        squares += dots.sum(axis=(2, 3, 4))[list(slots)]
+            np.subtract(held[b], held[a], out=blocks[slot])
+        # One product for all slots: calls cost more than arithmetic.
+        vectors = blocks[: 1 + max(slots)].reshape(-1, count, parts, 1, length)
+        dots = np.matmul(vectors, vectors.swapaxes(3, 4)).sum(axis=(2, 3, 4))
+        squares += dots[list(slots)]
     return squares
 
 
-def _slots(states: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """Where each pair's difference goes: over a state no later pair needs, or behind them all."""
+def _slots(pairs: Sequence[tuple[int, int]]) -> tuple[int, list[int]]:
+    """Where each pair's difference goes, in a row of spare slots and then the states.
+
+    It goes over a state that no later pair needs, or into a spare slot; returned are the number
+    of those and each pair's slot.
+    """
     last_use = {state: number for number, pair in enumerate(pairs) for state in pair}
-    behind = itertools.count(states)
-    free = [
-        [state for state in pair if last_use[state] == number] for number, pair in enumerate(pairs)
+    over = [
+        a if last_use[a] == number else b if last_use[b] == number else None
+        for number, (a, b) in enumerate(pairs)
     ]
-    return [states[0] if states else next(behind) for states in free]
+    spares = over.count(None)
+    free = iter(range(spares))
+    return spares, [next(free) if state is None else spares + state for state in over]
+
+
+def _aligned(size: int) -> Array:
+    """Memory for float64 values, aligned to cache lines: wide stores that straddle two are slow."""
+    values = np.empty(size + 7)
+    start = -values.ctypes.data // values.itemsize % 8
+    return values[start : start + size]
 
 
 def _parts(size: int) -> tuple[int, int]:

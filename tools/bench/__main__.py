@@ -1,43 +1,65 @@
-"""Benchmarks: `python -m tools.bench [tpm] [splice] [startup]`, all of them by default.
+"""Run the benchmarks and print their tables; `--save` also writes them to RESULTS.md.
 
-They print ratios against peers and physical limits, measured in the same run. They need 3 GB in
-the folder for temporary files, and some minutes. Results belong into RESULTS.md.
+The machine should be idle, and needs 3.5 GB in its folder for temporary files; `tpm` fetches an
+older protobuf to measure against.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import importlib
 import os
 import platform
+import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from tools.bench import splice, startup, tpm
+from tools.bench import vgg
 
-BENCHMARKS = {"tpm": tpm.run, "splice": splice.run, "startup": startup.run}
+BENCHMARKS = ("tpm", "memory", "splice", "startup")
+SNAPSHOTS = 4
+RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
-    parser.add_argument("benchmarks", nargs="*", choices=[*BENCHMARKS, []], metavar="BENCHMARK")
-    chosen = parser.parse_args().benchmarks or list(BENCHMARKS)
-    print(f"{datetime.date.today()}, {machine()}")
-    for name in chosen:
-        print(f"\n{name}")
-        BENCHMARKS[name](lambda line: print(f"  {line}", flush=True))
+    parser.add_argument("names", nargs="*", metavar="|".join(BENCHMARKS), help="[all of them]")
+    parser.add_argument("--save", action="store_true", help="write RESULTS.md, too")
+    arguments = parser.parse_args()
+    names = arguments.names or BENCHMARKS
+    if unknown := set(names) - set(BENCHMARKS):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}")
+    text = header()
+    print(text, end="", flush=True)
+    with tempfile.TemporaryDirectory(prefix="caffesplit-bench-") as folder:
+        paths = vgg.write(Path(folder), SNAPSHOTS) if set(names) != {"startup"} else []
+        for name in names:
+            table = importlib.import_module(f"tools.bench.{name}").run(paths).markdown()
+            print(f"\n{table}", flush=True)
+            text += f"\n{table}\n"
+    if arguments.save:
+        RESULTS.write_text(text, encoding="utf-8")
 
 
-def machine() -> str:
-    """The processor, its cores, and what runs on it."""
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    python = f"Python {platform.python_version()}, NumPy {np.__version__}"
-    return f"{models[0]}, {os.cpu_count()} cores, {platform.system()}, {python}"
+def header() -> str:
+    """When and on what."""
+    return (
+        "# Results of `python -m tools.bench`\n\n"
+        f"{datetime.date.today()}; {processor()}, {os.cpu_count()} cores; "
+        f"{platform.system()}, Python {platform.python_version()}, numpy {np.__version__}. "
+        "Medians, the subjects of a table taking turns.\n"
+    )
+
+
+def processor() -> str:
+    try:
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else platform.machine()
 
 
 if __name__ == "__main__":

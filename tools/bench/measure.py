@@ -1,27 +1,41 @@
-"""Timing in turn, so that a machine that drifts or is shared drifts for all alike."""
+"""Timing things in turns, and the rows of a result."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+@dataclass(frozen=True)
+class Result:
+    """A table: what was measured, the figure, how it compares, what is wanted."""
+
+    title: str
+    rows: tuple[tuple[str, str, str, str], ...]
+
+    def markdown(self) -> str:
+        """The table in Markdown, with columns that line up."""
+        rows = [("", "measured", "ratio", "wanted"), *self.rows]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = [
+            "| " + " | ".join(map(str.ljust, row, widths)) + " |"
+            for row in [rows[0], tuple("-" * width for width in widths), *rows[1:]]
+        ]
+        return "\n".join([f"## {self.title}", "", *lines])
 
 
-def medians(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median time of each work in seconds, over rounds that do all of them in turn.
+def in_turns(subjects: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The median seconds of each subject over rounds in which each runs once.
 
-    One round that is not counted goes first.
+    A first round that is not counted warms what can be warm.
     """
-    taken: dict[str, list[float]] = {name: [] for name in works}
-    for counted in [False] + [True] * rounds:
-        for name, work in works.items():
-            elapsed = seconds(work)
-            if counted:
-                taken[name].append(elapsed)
-    return {name: statistics.median(times) for name, times in taken.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in subjects}
+    for number in range(rounds + 1):
+        for name, subject in subjects.items():
+            start = time.perf_counter()
+            subject()
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}

@@ -1,40 +1,52 @@
-"""`python -m tools.bench.memory SNAPSHOT…` prints the peak of anonymous memory of scoring them.
-
-A process of its own: what the interpreter and the imports take counts too.
-"""
+"""The anonymous memory of a process that takes the TPM of many large snapshots."""
 
 from __future__ import annotations
 
-import sys
+import multiprocessing
+import re
 import threading
 from pathlib import Path
 
-from tools.bench.tpm import score
+from tools.bench import vgg
+from tools.bench.measure import Result
+
+SNAPSHOTS = (4, 40)
+INTERVAL = 0.002
+"""Seconds between samples of RssAnon."""
 
 
-def main() -> None:
-    peak = anonymous()
-    ended = threading.Event()
+def run(paths: list[Path]) -> Result:
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        peaks = pool.starmap(_peak, [(paths, count) for count in SNAPSHOTS], chunksize=1)
+    return Result(
+        "Anonymous memory of the whole process (peak of RssAnon)",
+        tuple(
+            (f"TPM over {count} snapshots of VGG-16", f"{peak:.0f} MB", "", "≤ 200 MB")
+            for count, peak in zip(SNAPSHOTS, peaks, strict=True)
+        ),
+    )
+
+
+def _peak(paths: list[Path], snapshots: int) -> float:
+    from caffesplit.metric.trajectory import scores
+
+    done = threading.Event()
+    samples = [_anonymous()]
 
     def sample() -> None:
-        nonlocal peak
-        while not ended.wait(0.002):
-            peak = max(peak, anonymous())
+        while not done.wait(INTERVAL):
+            samples.append(_anonymous())
 
     sampler = threading.Thread(target=sample)
     sampler.start()
-    score([Path(name) for name in sys.argv[1:]])
-    ended.set()
+    scores(vgg.history(paths, snapshots), [(0, snapshots - 1)], vgg.layers())
+    done.set()
     sampler.join()
-    print(max(peak, anonymous()))
+    return max(samples)
 
 
-def anonymous() -> int:
-    """This process's anonymous memory in bytes."""
+def _anonymous() -> float:
+    """RssAnon of this process in MB."""
     status = Path("/proc/self/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("RssAnon:"))
-    return int(line.split()[1]) * 1024
-
-
-if __name__ == "__main__":
-    main()
+    (kilobytes,) = re.findall(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(kilobytes) * 1024 / 1e6

@@ -1,56 +1,60 @@
-"""Splitting one layer of VGG-16, against `cp` of its weights."""
+"""Splitting one layer of a large weight file against copying the file."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
-from caffesplit.experiment import load
+import numpy as np
+
 from caffesplit.formats import caffemodel
-from caffesplit.split.forms import Setting
-from caffesplit.split.plan import LayerPlan, Plan
-from caffesplit.split.rewrite import rewrite_net, rewrite_weights, split
-from caffesplit.study.derive import derive
-from tools.bench import vgg16
-from tools.bench.measure import medians
+from caffesplit.formats.caffemodel import LayerWeights
+from tools.bench.measure import Result, in_turns
 
 LAYER = "conv3_2"
-ROUNDS = 7
+ROUNDS = 9
 
 
-def run(say: Callable[[str], None]) -> None:
-    """Measure and print ratios."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (source,) = vgg16.write_snapshots(folder, 1)
-        vgg16.write_experiment(folder)
-        experiment = load(folder, folder)
-        outputs = vgg16.SHAPES[LAYER][0]
-        halves = tuple(range(outputs // 2)), tuple(range(outputs // 2, outputs))
-        plan = Plan((LayerPlan(LAYER, "residual", "half", *halves),), (0, 1), (0, 1))
-        change = split(experiment.net, caffemodel.read(source), plan, Setting())
-        records = rewrite_weights(rewrite_net(experiment.net, change), change)
-        copy, spliced, derived = folder / "copy", folder / "spliced", folder / "derived"
+def run(paths: list[Path]) -> Result:
+    source = paths[0]
+    copy, spliced = source.with_name("copy"), source.with_name("spliced")
+    seconds = in_turns(
+        {
+            "cp": lambda: subprocess.run(["cp", source, copy], check=True),
+            "splice": lambda: caffemodel.splice(source, spliced, _split(source), force=True),
+        },
+        ROUNDS,
+    )
+    copy.unlink()
+    spliced.unlink()
+    return Result(
+        f"Splitting {LAYER} in the {source.stat().st_size / 1e6:.0f} MB of VGG-16",
+        (
+            ("`cp`", f"{seconds['cp']:.3f} s", "", ""),
+            (
+                "`caffemodel.splice`",
+                f"{seconds['splice']:.3f} s",
+                f"{seconds['splice'] / seconds['cp']:.2f}× `cp`",
+                "≤ 1.5×",
+            ),
+        ),
+    )
 
-        def copied() -> None:
-            copy.unlink(missing_ok=True)
-            subprocess.run(["cp", source, copy], check=True)
 
-        def splicing() -> None:
-            spliced.unlink(missing_ok=True)
-            caffemodel.splice(source, spliced, records)
-
-        def deriving() -> None:
-            shutil.rmtree(derived, ignore_errors=True)
-            derive(experiment, plan, source, derived)
-
-        taken = medians({"cp": copied, "splice": splicing, "derive": deriving}, ROUNDS)
-        say(f"one layer of VGG-16 ({source.stat().st_size / 1e6:.0f} MB) split, page cache warm")
-        say(f"cp of the weights                       {taken['cp']:6.3f} s")
-        say(f"weights spliced                         {taken['splice']:6.3f} s")
-        say(f"whole split, with SHA-256 of the input  {taken['derive']:6.3f} s")
-        say(f"splice / cp              {taken['splice'] / taken['cp']:6.2f}  (wanted: at most 1.5)")
-        say(f"whole split / cp         {taken['derive'] / taken['cp']:6.2f}")
+def _split(source: Path) -> dict[str, list[LayerWeights]]:
+    """The layer as two halves, joined and put back in order."""
+    weight, bias = caffemodel.read(source)[LAYER]
+    count = len(weight)
+    halves = [
+        (weight[: count // 2], bias[: count // 2]),
+        (weight[count // 2 :], bias[count // 2 :]),
+    ]
+    order = np.eye(count, dtype=np.float32).reshape(count, count, 1, 1)
+    return {
+        LAYER: [
+            LayerWeights(f"{LAYER}_split1", "Convolution", halves[0]),
+            LayerWeights(f"{LAYER}_split2", "Convolution", halves[1]),
+            LayerWeights(f"{LAYER}_concat", "Concat", ()),
+            LayerWeights(f"{LAYER}_reorder", "Convolution", (order, np.zeros_like(bias))),
+        ]
+    }

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from tools.bench.measure import medians
+from tools.bench.measure import Result, in_turns
 
-ROUNDS = 21
+ROUNDS = 20
 
 
-def run(say: Callable[[str], None]) -> None:
-    """Measure and print times."""
-    script = Path(sys.executable).with_name("caffesplit")
-
-    def run_quietly(*command: str | Path) -> None:
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-    taken = medians(
+def run(paths: list[Path]) -> Result:
+    caffesplit = Path(sys.executable).with_name("caffesplit")
+    seconds = in_turns(
         {
-            "help": lambda: run_quietly(script, "--help"),
-            "python": lambda: run_quietly(sys.executable, "-c", "pass"),
+            "python": lambda: _quiet(sys.executable, "-c", "pass"),
+            "help": lambda: _quiet(caffesplit, "--help"),
         },
         ROUNDS,
     )
-    say(f"caffesplit --help   {taken['help']:6.3f} s  (wanted: less than 0.2)")
-    say(f"python -c pass      {taken['python']:6.3f} s")
+    return Result(
+        "Start-up",
+        (
+            ("`python -c pass`", f"{seconds['python']:.3f} s", "", ""),
+            ("`caffesplit --help`", f"{seconds['help']:.3f} s", "", "< 0.2 s"),
+        ),
+    )
+
+
+def _quiet(*command: str | Path) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

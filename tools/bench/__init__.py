@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m tools.bench [tpm] [memory] [splice] [startup]`."""
