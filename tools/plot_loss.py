@@ -10,9 +10,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from caffesplit.cli.plot import show
-from caffesplit.errors import CaffesplitError
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -20,6 +17,9 @@ def main() -> None:
     parser.add_argument("--avg", type=int, default=1, metavar="N", help="smooth the training loss")
     parser.add_argument("--no_refresh", action="store_true", help="draw once, though logs grow")
     options = parser.parse_args()
+    from caffesplit.cli.plot import show
+    from caffesplit.errors import CaffesplitError
+
     try:
         show(options.logs, options.avg, refresh=not options.no_refresh)
     except CaffesplitError as error:
@@ -28,4 +28,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

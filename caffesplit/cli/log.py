@@ -13,14 +13,18 @@ from caffesplit.cli import logs as log_files
 from caffesplit.cli import options
 from caffesplit.formats.output import replacing
 from caffesplit.report import tables
-from caffesplit.report.runs import Result, Run, Score, read_runs, results
+from caffesplit.report.runs import Result, Run, Score, results
 
 
-@click.command("log")
+@click.command("log", short_help="What runs reached: final and best accuracy.")
 @log_files.argument
 @click.option("--final", "view", flag_value="final", help="Only the table Net | Acc.")
 @click.option("--best", "view", flag_value="best", help="Only the table Net | Best Acc.")
-@click.option("--metric", default="accuracy", show_default=True, help="Name of a test output.")
+@click.option(
+    "--metric",
+    metavar="NAME",
+    help='Test output [accuracy, or the first with "acc" in its name].',
+)
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 @click.option(
     "--csv",
@@ -34,7 +38,7 @@ from caffesplit.report.runs import Result, Run, Score, read_runs, results
 def command(
     logs: tuple[str, ...],
     view: str | None,
-    metric: str,
+    metric: str | None,
     markdown: bool,
     csv_folder: Path | None,
     json_path: str | None,
@@ -45,7 +49,7 @@ def command(
     A folder means its train.log (or its *.log files); a folder of experiments means all of
     theirs; - is standard input. Logs may be gzipped.
     """
-    runs = read_runs(log_files.find_logs(logs))
+    runs = log_files.read_logs(log_files.find_logs(logs))
     # Logs without tests have no table, but their training rows are worth a CSV.
     tested = any(run.log.test for run in runs) or csv_folder is None
     found = results(runs, metric) if tested else ()
@@ -84,12 +88,17 @@ def _write_csv(runs: Sequence[Run], folder: Path, force: bool) -> None:
             path.write_text(text, encoding="utf-8")
 
 
-def _as_json(found: Sequence[Result], metric: str) -> dict[str, Any]:
+def _as_json(found: Sequence[Result], metric: str | None) -> dict[str, Any]:
     nets = [
-        {"net": result.net, "final": _score(result.final), "best": _score(result.best)}
+        {
+            "net": result.net,
+            "metric": result.metric,
+            "final": _score(result.final),
+            "best": _score(result.best),
+        }
         for result in found
     ]
-    return {"metric": metric, "nets": nets}
+    return {"metric": metric or "accuracy", "nets": nets}
 
 
 def _score(score: Score | None) -> dict[str, Any] | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
 
 from caffesplit.errors import Location, LogError
+from caffesplit.formats import trainlog
+from caffesplit.report.runs import Run, named_runs
 
 argument = click.argument("logs", nargs=-1, required=True, metavar="EXP|LOG...")
 
@@ -18,15 +20,40 @@ def find_logs(arguments: Iterable[str]) -> list[Path]:
     solver or a folder for its experiment's logs, a folder of experiments for the logs of all.
 
     Raises:
-        LogError: if a folder holds no log.
+        LogError: if a file or folder is not there, or a folder holds no log.
     """
     found: dict[Path, None] = {}
     for argument in arguments:
         path = Path(argument)
+        if argument != "-" and not path.exists():
+            raise LogError(
+                "no such file", "a log, or an experiment's folder or solver", at=Location(argument)
+            )
         if path.suffix == ".prototxt":
             path = path.parent
         found.update(dict.fromkeys(_logs_below(path) if path.is_dir() else [path]))
     return list(found)
+
+
+def read_logs(paths: Sequence[Path], warn: bool = True) -> tuple[Run, ...]:
+    """The runs of these logs. Of several, those that hold no row, of crashed runs for one, are
+    left out; `warn` says so on stderr.
+
+    Raises:
+        LogError: if none can be read.
+    """
+    logs = []
+    refused = []
+    for path in paths:
+        try:
+            logs.append(trainlog.read(path))
+        except LogError as error:
+            refused.append(error)
+    if not logs:
+        raise refused[0]
+    for each in refused if warn else ():
+        click.echo(f"{each.at}: {each.found}; left out", err=True)
+    return named_runs(logs)
 
 
 def _logs_below(folder: Path) -> list[Path]:

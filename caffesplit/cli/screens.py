@@ -24,7 +24,7 @@ INTERVAL = 2.0
 class Screen(Protocol):
     """Shows curves, and shows them anew when they have changed."""
 
-    def draw(self, runs: Sequence[Run], avg: int, metric: str) -> None:
+    def draw(self, runs: Sequence[Run], avg: int, metric: str | None) -> None:
         """Show the curves of `runs`."""
 
     def wait(self) -> bool:
@@ -56,7 +56,7 @@ class Window:
 
     figure: Figure
 
-    def draw(self, runs: Sequence[Run], avg: int, metric: str) -> None:
+    def draw(self, runs: Sequence[Run], avg: int, metric: str | None) -> None:
         figures.curves(runs, avg, metric, self.figure)
         self.figure.canvas.draw_idle()
 
@@ -76,7 +76,7 @@ class Window:
 class Cell:
     """The output of a notebook's cell."""
 
-    def draw(self, runs: Sequence[Run], avg: int, metric: str) -> None:
+    def draw(self, runs: Sequence[Run], avg: int, metric: str | None) -> None:
         import matplotlib.pyplot as plt
         from IPython.display import clear_output  # type: ignore[import-not-found]
 
@@ -98,7 +98,7 @@ class Picture:
 
     log: Path
 
-    def draw(self, runs: Sequence[Run], avg: int, metric: str) -> None:
+    def draw(self, runs: Sequence[Run], avg: int, metric: str | None) -> None:
         path = self.log.with_name(f"{self.log.name}.png")
         figures.save(figures.curves(runs, avg, metric), path, force=True)
         click.echo(path)

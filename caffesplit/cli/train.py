@@ -43,6 +43,7 @@ file = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="FILE",
     help="Where the log goes [EXP/train.log].",
 )
+@click.option("--force", is_flag=True, help="Replace the snapshots of an earlier run.")
 @options.root
 @click.pass_context
 def command(
@@ -54,21 +55,27 @@ def command(
     weights: Path | None,
     snapshot: Path | None,
     log_path: Path | None,
+    force: bool,
     root: str | None,
 ) -> None:
     """Train EXP with Caffe, from its init.solverstate or init.caffemodel where it has one.
 
     The log goes to EXP/train.log as Caffe prints it. A run that goes on from a snapshot is
-    appended; otherwise an earlier log is kept as train.log.1, train.log.2 … Ctrl-C lets Caffe
+    appended; otherwise an earlier log is kept as train.log.1, train.log.2 …, and earlier
+    snapshots are replaced with --force alone. Ctrl-C lets Caffe
     take a snapshot and stop, a second one kills it.
     """
     from caffesplit import experiment
     from caffesplit.cli.progress import training
     from caffesplit.engines import caffe_binary, job
 
+    if snapshot is not None and force:
+        raise click.UsageError("--snapshot goes on from the snapshots that --force replaces.")
     loaded = experiment.load(exp, root)
-    planned = job.prepare(loaded, weights=weights, snapshot=snapshot, gpu=gpu, log=log_path)
     caffe = caffe_binary.find(caffe_path)
+    planned = job.prepare(
+        loaded, weights=weights, snapshot=snapshot, gpu=gpu, log=log_path, force=force
+    )
     with training(loaded.name, loaded.solver.max_iter) as observe:
         outcome = caffe_binary.train(planned, caffe, observe)
     click.echo(f"{loaded.name}: {summary(outcome)}")
@@ -82,7 +89,8 @@ def command(
 
 def summary(outcome: Outcome) -> str:
     """What a run did, in a line."""
-    parts = [f"{outcome.iterations} iterations in {outcome.seconds:.1f} s"]
+    plural = "" if outcome.iterations == 1 else "s"
+    parts = [f"{outcome.iterations} iteration{plural} in {outcome.seconds:.1f} s"]
     if outcome.loss is not None:
         parts.append(f"loss {outcome.loss:.4g}")
     if outcome.accuracy is not None:

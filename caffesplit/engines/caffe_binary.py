@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -67,23 +68,30 @@ def find(explicit: str | None = None) -> Path:
 def train(job: Job, caffe: Path, observe: Observer = lambda record: None) -> Outcome:
     """Run `caffe train`, keep its log, and return when it has ended.
 
-    The log gets what Caffe prints, as it comes. A run that goes on from a snapshot is appended to
-    it; before any other one, an earlier log is renamed to LOG.1, LOG.2 … SIGINT, SIGHUP and
+    What the job replaces is removed before Caffe starts. The log gets what Caffe prints, as it
+    comes. A run that goes on is appended to it; before any other one, an earlier log is renamed
+    to LOG.1, LOG.2 … SIGINT, SIGHUP and
     SIGTERM are passed on to Caffe, which finishes its snapshot; a second SIGINT kills it.
 
     A run whose loss is no number any more is ended, since no iteration can mend that.
 
     Raises:
-        EngineError: if the binary does not start, or has no GPU and is asked for one.
-        TrainingError: if the run diverged, crashed or was killed; with the log's last words.
+        EngineError: if the binary does not start, or has no GPU and is asked for one; or if
+            the solver is at work already.
+        TrainingError: if the run diverged, crashed, was killed or trained nothing; with the
+            log's last words.
         OutputError: if the log cannot be written.
     """
     start = time.monotonic()
-    with _started(job, caffe) as process, Watch(job.log, job.snapshot is not None) as watch:
+    with (
+        _alone(job.solver),
+        _started(job, caffe) as process,
+        Watch(job.log, job.goes_on) as watch,
+    ):
         status = _followed(process, watch, observe)
         if watch.diverged_at is not None:
             raise _diverged(job, watch)
-        if status != 0:
+        if status != 0 or not watch.trained:
             raise _crashed(job, caffe, watch, status)
         return Outcome(
             watch.iterations,
@@ -118,8 +126,29 @@ def _command(job: Job, caffe: Path) -> list[str]:
 
 
 @contextmanager
+def _alone(solver: Path) -> Iterator[None]:
+    """Keep a second training of the same solver from starting meanwhile."""
+    with solver.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EngineError(
+                "this solver is being trained with already",
+                "one training at a time",
+                "Wait for its end, or stop it: both would write the same snapshots.",
+                Location(str(solver)),
+            ) from error
+        except OSError:
+            # Some network file systems have no locks.
+            pass
+        yield
+
+
+@contextmanager
 def _started(job: Job, caffe: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Caffe at work on the job; what is left of it in the end is killed."""
+    for path in job.replaced:
+        path.unlink(missing_ok=True)
     try:
         process = subprocess.Popen(
             _command(job, caffe),
@@ -210,4 +239,6 @@ def _crashed(job: Job, caffe: Path, watch: Watch, status: int) -> CaffesplitErro
     if status < 0 and status != -signal.SIGABRT:
         how = f"killed by {signal.Signals(-status).name}"
     when = f"after iteration {watch.iterations}" if watch.iterations else "before any training"
+    if not words:
+        words = f"    (it said nothing; this is {caffe})"
     return TrainingError(f"Caffe ended {when} ({how}); its last words:", "", words, at)

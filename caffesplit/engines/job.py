@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from caffesplit.engines import logfile, start
 from caffesplit.errors import EngineError, Location, NetError, OutputError
 from caffesplit.experiment import Experiment, named_paths
 from caffesplit.formats.prototxt import Field
@@ -21,6 +22,8 @@ class Job:
         weights: a caffemodel to start from, at iteration 0.
         snapshot: a solverstate to go on from, at its iteration.
         gpu: ids as Caffe takes them, "0", "0,1" or "all"; None leaves it to the solver.
+        goes_on: whether this continues the run that has written the log.
+        replaced: files of an earlier run, removed before this one starts.
     """
 
     solver: Path
@@ -29,6 +32,8 @@ class Job:
     weights: Path | None = None
     snapshot: Path | None = None
     gpu: str | None = None
+    goes_on: bool = False
+    replaced: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.weights and self.snapshot:
@@ -69,37 +74,61 @@ def prepare(
     snapshot: Path | None = None,
     gpu: str | None = None,
     log: Path | None = None,
+    force: bool = False,
 ) -> Job:
     """The job that trains an experiment, after a look at everything Caffe would stumble over.
 
     Where neither weights nor a snapshot are given, the experiment's own init.solverstate or
-    init.caffemodel is the start. The log is the experiment's train.log unless given. The folder
-    of `snapshot_prefix`, which Caffe does not create, is created.
+    init.caffemodel is the start. The log is the experiment's train.log unless given. A run goes
+    on if `snapshot` is given; any other one must not find an earlier run's snapshots, unless
+    `force` has them replaced. The folder of `snapshot_prefix`, which Caffe does not create, is
+    created.
 
     Raises:
         EngineError: if weights and snapshot are both given, or one of them does not exist.
+        WeightsError: if the weights or the snapshot are damaged, or another net's.
         NetError: if the net or one of its data sources is not where Caffe will look for it.
-        OutputError: if the snapshots' folder cannot be created.
+        OutputError: if there are earlier snapshots and `force` is false, or the run would start
+            from one that it replaces; if the log or the snapshots' folder cannot be written.
     """
+    goes_on = snapshot is not None
     if weights is None and snapshot is None:
         snapshot = _existing(experiment.folder / "init.solverstate")
         weights = None if snapshot else _existing(experiment.folder / "init.caffemodel")
+    earlier = {} if goes_on else start.earlier_files(experiment)
     job = Job(
         solver=experiment.solver_path.resolve(),
         root=experiment.root.resolve(),
-        log=(log or experiment.folder / "train.log").resolve(),
+        log=logfile.resolved(log or experiment.folder / "train.log"),
         weights=weights and weights.resolve(),
         snapshot=snapshot and snapshot.resolve(),
         gpu=gpu,
+        goes_on=goes_on,
+        replaced=tuple(earlier),
     )
     _check_net(experiment)
     _check_sources(experiment)
+    begin = _checked_start(experiment, job)
+    start.check_replacement(experiment, earlier, begin, force)
+    logfile.check(job.log, (experiment.solver_path, experiment.net_path, *begin))
+    if log is not None:
+        logfile.check_content(job.log)
     _make_snapshot_folder(experiment)
     return job
 
 
 def _existing(path: Path) -> Path | None:
     return path if path.is_file() else None
+
+
+def _checked_start(experiment: Experiment, job: Job) -> tuple[Path, ...]:
+    """The files that the run starts from, each looked into."""
+    if job.snapshot:
+        return job.snapshot, start.check_snapshot(experiment, job.snapshot)
+    if job.weights:
+        start.check_weights(experiment, job.weights)
+        return (job.weights,)
+    return ()
 
 
 def _check_net(experiment: Experiment) -> None:
@@ -122,16 +151,19 @@ def _check_sources(experiment: Experiment) -> None:
 
 
 def _missing_source(experiment: Experiment, field: Field, path: str) -> NetError:
+    remedy = "Bring it there, correct the path, or give the folder it starts from: --root DIR."
+    if path.startswith("/"):
+        remedy = "Bring it there, or correct the path."
     return NetError(
         f'{field.name} "{path}" does not exist',
         f"a file or folder at {experiment.root.resolve() / path}",
-        "Bring it there, correct the path, or give the folder it starts from: --root DIR.",
+        remedy,
         field.location(),
     )
 
 
 def _make_snapshot_folder(experiment: Experiment) -> None:
-    folder = experiment.snapshot_prefix.parent
+    folder = experiment.snapshot_folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

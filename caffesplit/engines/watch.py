@@ -9,7 +9,8 @@ from collections import deque
 from pathlib import Path
 from types import TracebackType
 
-from caffesplit.errors import Location, OutputError
+from caffesplit.engines import logfile
+from caffesplit.formats.accuracy import accuracy_output
 from caffesplit.formats.glog import fatal
 from caffesplit.formats.trainlog import Event, Parser, Record, TestRow, TrainRow
 
@@ -35,23 +36,13 @@ class Watch:
         self.accuracy: float | None = None
         self.snapshots: list[Path] = []
         self.stopped = False
+        self.done = False
         self.diverged_at: int | None = None
         """The iteration from which on every printed loss was a diverged one."""
         self._parser = Parser()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._words: deque[str] = deque([""], maxlen=WORDS_KEPT)
-        try:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            if not append:
-                _set_aside(log)
-            self._file = log.open("ab")
-        except OSError as error:
-            raise OutputError(
-                f"the log cannot be written ({error.strerror})",
-                "a file in a writable folder",
-                "Give another: --log FILE.",
-                Location(str(log)),
-            ) from error
+        self._file = logfile.opened(log, append)
 
     def __enter__(self) -> Watch:
         return self
@@ -81,6 +72,11 @@ class Watch:
     def hopeless(self) -> bool:
         """Whether the loss is no number any more, which no further iteration can mend."""
         return self.loss is not None and not math.isfinite(self.loss)
+
+    @property
+    def trained(self) -> bool:
+        """Whether there was a training at all."""
+        return self.loss is not None or self.done or self.stopped
 
     @property
     def last_words(self) -> str:
@@ -117,22 +113,11 @@ class Watch:
                 self.iterations = int(match[1])
         elif event.kind == "stopped":
             self.stopped = True
+        elif event.kind == "done":
+            self.done = True
 
 
 def accuracy(row: TestRow, otherwise: float | None = None) -> float | None:
-    """The first output of a test that is an accuracy by its name, of the first test net."""
-    if row.net == 0:
-        for name, value in row.outputs.items():
-            if "acc" in name.lower():
-                return value
-    return otherwise
-
-
-def _set_aside(log: Path) -> None:
-    """Rename an earlier run's log to LOG.1, or the first number that is free."""
-    if not log.exists():
-        return
-    number = 1
-    while (aside := log.with_name(f"{log.name}.{number}")).exists():
-        number += 1
-    log.rename(aside)
+    """The accuracy that a test of the first test net gave."""
+    name = accuracy_output(row.outputs) if row.net == 0 else None
+    return otherwise if name is None else row.outputs[name]

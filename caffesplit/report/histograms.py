@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from caffesplit.errors import NetError
 from caffesplit.metric.trajectory import LayerScores, WindowScores
 from caffesplit.report import style
 from caffesplit.report.scores import by_entropy
@@ -34,11 +35,16 @@ def tpm_histograms(scores: WindowScores, bins: int = 10) -> Figure:
 
     Each panel counts kernels in `bins` equal bins over [0, 1], the bins of the entropy written
     over it, and marks the TPM of a random walk.
+
+    Raises:
+        NetError: if there is no layer to draw.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     layers = by_entropy(scores, bins)
+    if not layers:
+        raise NetError("no layer with kernels to draw", "a convolution or an inner product")
     drawn = layers[:MOST_PANELS]
     rows = math.ceil(len(drawn) / COLUMNS)
     columns = math.ceil(len(drawn) / rows)

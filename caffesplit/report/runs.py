@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caffesplit.errors import LogError
-from caffesplit.formats.trainlog import TestRow, TrainLog, read
+from caffesplit.formats.accuracy import accuracy_output
+from caffesplit.formats.trainlog import TrainLog, read
 
 SMALLER_IS_BETTER = ("loss", "error")
 """Outputs with one of these in their name are best where they are smallest."""
+
+
+STDIN = Path("stdin")
+"""Stands for the log that comes from standard input."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,12 @@ class Score:
 
 @dataclass(frozen=True)
 class Result:
-    """What one run reached on one test net; both are None for a run that has no such test."""
+    """What one run reached on one test net, and in which output; None if it has no such test."""
 
     net: str
     final: Score | None
     best: Score | None
+    metric: str | None
 
 
 def read_runs(paths: Sequence[Path | str]) -> tuple[Run, ...]:
@@ -45,18 +51,28 @@ def read_runs(paths: Sequence[Path | str]) -> tuple[Run, ...]:
     Raises:
         LogError: if a log cannot be read or holds no row.
     """
-    names = run_names(paths)
-    return tuple(Run(name, read(path)) for name, path in zip(names, paths, strict=True))
+    return named_runs([read(path) for path in paths])
+
+
+def named_runs(logs: Sequence[TrainLog]) -> tuple[Run, ...]:
+    """Name logs that have been read, each by its experiment."""
+    names = run_names([log.path for log in logs])
+    return tuple(Run(name, log) for name, log in zip(names, logs, strict=True))
 
 
 def run_names(paths: Iterable[Path | str]) -> tuple[str, ...]:
     """Name logs by the folders they lie in, with as much more of the path as tells them apart.
 
     Logs that share a folder have their own name too, and that alone if it is the only folder.
+    So has a log that is alone and not called train.log.
     """
-    logs = [Path("stdin") if str(path) == "-" else Path(path).absolute() for path in paths]
+    logs = [STDIN if str(path) == "-" else Path(path).absolute() for path in paths]
     folders = [log.parent for log in logs]
-    named = [log if folders.count(log.parent) > 1 else log.parent for log in logs]
+    own_name = len(logs) == 1 and logs[0].name not in ("train.log", "train.log.gz")
+    named = [
+        log if own_name or log == STDIN or folders.count(log.parent) > 1 else log.parent
+        for log in logs
+    ]
     return tuple(
         _shortest_end(path, named, 2 if path in logs and len(set(folders)) > 1 else 1)
         for path in named
@@ -80,49 +96,58 @@ def metric_outputs(runs: Iterable[Run]) -> tuple[str, ...]:
     )
 
 
-def scores(run: Run, metric: str) -> dict[int, tuple[Score, ...]]:
-    """A test output's values, by test net; `metric` in whatever case."""
+def output_name(run: Run, metric: str | None = None) -> str | None:
+    """The run's test output that `metric` names in whatever case; its accuracy for None."""
+    names = metric_outputs([run])
+    if metric is None:
+        return accuracy_output(names)
+    return next((name for name in names if name.lower() == metric.lower()), None)
+
+
+def smaller_is_better(name: str) -> bool:
+    """Whether a test output of this name is best where it is smallest."""
+    return any(word in name.lower() for word in SMALLER_IS_BETTER)
+
+
+def scores(run: Run, metric: str | None = None) -> dict[int, tuple[Score, ...]]:
+    """The values of a test output, as `output_name` finds it, by test net."""
+    name = output_name(run, metric)
     found: dict[int, list[Score]] = {}
     for row in run.log.test:
-        value = _output(row, metric)
-        if value is not None:
-            found.setdefault(row.net, []).append(Score(row.iteration, value))
+        if name is not None and name in row.outputs:
+            found.setdefault(row.net, []).append(Score(row.iteration, row.outputs[name]))
     return {net: tuple(found[net]) for net in sorted(found)}
 
 
-def results(runs: Sequence[Run], metric: str = "accuracy") -> tuple[Result, ...]:
-    """The final and the best value of a test output, per run and test net.
+def results(runs: Sequence[Run], metric: str | None = None) -> tuple[Result, ...]:
+    """The final and the best value of a test output, as `output_name` finds it, per run and
+    test net.
 
     Raises:
         LogError: if no run has this output.
     """
     table: list[Result] = []
     for run in runs:
-        by_net = scores(run, metric)
-        if not by_net:
-            table.append(Result(run.name, None, None))
+        output = output_name(run, metric)
+        if output is None:
+            table.append(Result(run.name, None, None, None))
+            continue
+        by_net = scores(run, output)
         for net, series in by_net.items():
             name = run.name if len(by_net) == 1 else f"{run.name} #{net}"
-            table.append(Result(name, series[-1], _best(series, metric)))
+            table.append(Result(name, series[-1], _best(series, output), output))
     if all(result.final is None for result in table):
         names = metric_outputs(runs)
         raise LogError(
-            f'no test output is named "{metric}"',
+            f'no test output is named "{metric or "accuracy"}"',
             f"one of {', '.join(names)}" if names else "a log with tests",
             "Choose another with --metric." if names else "Give the solver a test_interval.",
         )
     return tuple(table)
 
 
-def _output(row: TestRow, metric: str) -> float | None:
-    for name, value in row.outputs.items():
-        if name.lower() == metric.lower():
-            return value
-    return None
-
-
-def _best(series: Iterable[Score], metric: str) -> Score | None:
+def _best(series: Iterable[Score], output: str) -> Score | None:
     numbers = [score for score in series if not math.isnan(score.value)]
-    if any(word in metric.lower() for word in SMALLER_IS_BETTER):
+    if smaller_is_better(output):
         return min(numbers, key=lambda score: score.value, default=None)
     return max(numbers, key=lambda score: score.value, default=None)

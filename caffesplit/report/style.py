@@ -33,6 +33,8 @@ RC: Any = {
     "ytick.color": "#444444",
     "lines.solid_capstyle": "round",
     "svg.fonttype": "none",
+    # A net's name may have a $ in it.
+    "text.parse_math": False,
     "legend.frameon": False,
 }
 """matplotlib settings, in force while a figure is drawn and saved."""

@@ -47,19 +47,19 @@ class Table:
         )
 
 
-def final_table(results: Sequence[Result], metric: str) -> Table:
+def final_table(results: Sequence[Result], metric: str | None) -> Table:
     """Net and final value, as in the table of a finished chain of splits."""
     rows = tuple((result.net, _value(result.final)) for result in results)
     return Table(("Net", _label(metric)), rows)
 
 
-def best_table(results: Sequence[Result], metric: str) -> Table:
+def best_table(results: Sequence[Result], metric: str | None) -> Table:
     """Net and best value over all tests."""
     rows = tuple((result.net, _value(result.best)) for result in results)
     return Table(("Net", f"Best {_label(metric)}"), rows)
 
 
-def result_table(results: Sequence[Result], metric: str) -> Table:
+def result_table(results: Sequence[Result], metric: str | None) -> Table:
     """Final value, best value with its iteration, and how much the final one is over the first."""
     label = _label(metric)
     rows = tuple(
@@ -72,7 +72,7 @@ def result_table(results: Sequence[Result], metric: str) -> Table:
         )
         for result in results
     )
-    return Table(("Net", label, f"Best {label}", "Iteration", "Difference"), rows)
+    return Table(("Net", label, f"Best {label}", "Best at", "Difference"), rows)
 
 
 def parse_log_csv(rows: Sequence[TrainRow] | Sequence[TestRow]) -> str:
@@ -94,8 +94,8 @@ def parse_log_csv(rows: Sequence[TrainRow] | Sequence[TestRow]) -> str:
     return text.getvalue()
 
 
-def _label(metric: str) -> str:
-    return "Acc" if metric.lower() == "accuracy" else metric
+def _label(metric: str | None) -> str:
+    return metric if metric and metric.lower() != "accuracy" else "Acc"
 
 
 def _value(score: Score | None) -> str:

@@ -42,7 +42,11 @@ NETS = {
 """Folder of each experiment → what it is, in the order of the table."""
 
 OWN = ("data", *NETS, "curves.png", "tpm.png", "table.md")
-"""All that the demo writes, and all that it removes before it starts anew."""
+"""All that the demo writes after its marker, and all that it removes before it starts anew."""
+
+MARKER = "demo.json"
+MARK = '{"what": "a demo of caffesplit; `caffesplit demo --force` replaces it"}\n'
+"""Written first of all; a folder without it is somebody's own."""
 
 NOISE = 0.015
 """Two standard errors of an accuracy near 0.95 on 1,000 images."""
@@ -66,10 +70,13 @@ def run(folder: Path, train: Train, say: Say, force: bool = False) -> Results:
     comes next.
 
     Raises:
-        OutputError: if `folder` holds an earlier demo, and `force` is false.
+        OutputError: if `folder` holds an earlier demo, and `force` is false; or files that are
+            no demo's, and have the names of its own.
         TrainingError: if a training fails.
     """
     _clear(folder, force)
+    with replacing(folder / MARKER, force=True) as (staged,):
+        staged.write_text(MARK, encoding="utf-8")
     say("Handwritten digits → LMDB; a net of three convolutions")
     digits.write(folder / "data")
     zoo.write("digits", folder / "baseline", folder, folder / "data")
@@ -128,7 +135,15 @@ def result_table(runs: Sequence[Run]) -> Table:
 
 def _clear(folder: Path, force: bool) -> None:
     """Remove an earlier demo, and nothing else that may lie in the folder."""
-    found = [folder / name for name in OWN if (folder / name).exists()]
+    found = [folder / name for name in (MARKER, *OWN) if (folder / name).exists()]
+    marked = folder / MARKER in found and _text(folder / MARKER) == MARK
+    if found and not marked:
+        raise OutputError(
+            f"{', '.join(path.name for path in found)} in this folder, not written by a demo",
+            "a new folder",
+            "Give another folder.",
+            Location(str(folder)),
+        )
     if found and not force:
         raise OutputError(
             "an earlier demo is here",
@@ -136,11 +151,16 @@ def _clear(folder: Path, force: bool) -> None:
             "Give another folder, or --force to replace it.",
             Location(str(folder)),
         )
-    for path in found:
-        if path.is_dir():
+    # The marker goes last: a removal that is broken off can be taken up again.
+    for path in reversed(found):
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
 def _derive(

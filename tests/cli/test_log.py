@@ -1,5 +1,6 @@
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,10 +38,10 @@ def exp(tmp_path):
 
 
 TABLE = """\
-Net        Acc       Best Acc  Iteration  Difference
-baseline   0.75      0.75            200
-derived2   1         1                20  +0.2500
-derived10  0.613901  0.613901      90000  -0.1361
+Net        Acc       Best Acc  Best at  Difference
+baseline   0.75      0.75          200
+derived2   1         1              20  +0.2500
+derived10  0.613901  0.613901    90000  -0.1361
 """
 
 
@@ -93,11 +94,13 @@ def test_json_on_standard_output_stands_alone(log, exp):
         "nets": [
             {
                 "net": "baseline",
+                "metric": "accuracy",
                 "final": {"iteration": 200, "value": 0.75},
                 "best": {"iteration": 200, "value": 0.75},
             },
             {
                 "net": "derived2",
+                "metric": "accuracy",
                 "final": {"iteration": 60, "value": 1.0},
                 "best": {"iteration": 20, "value": 1.0},
             },
@@ -178,3 +181,67 @@ def test_what_is_no_log_is_refused_and_nothing_is_written(log, tmp_path):
     assert (code, out) == (2, "")
     assert err.startswith(f"caffesplit: {tmp_path}/a.log: no line of training or testing")
     assert [path.name for path in tmp_path.iterdir()] == ["a.log"]
+
+
+def test_a_crashed_runs_log_is_left_out_of_a_tree_with_a_word(log, exp):
+    (exp / "w700").mkdir()
+    (exp / "w700" / "train.log").write_text("F0101 00:00:00.000001 7 net.cpp:1] Check failed\n")
+    assert log(exp) == (
+        0,
+        TABLE,
+        f"{exp}/w700/train.log: no line of training or testing among 1 lines; left out\n",
+    )
+
+
+def test_logs_of_which_none_holds_a_row_are_refused(log, tmp_path):
+    for name in ("a.log", "b.log"):
+        (tmp_path / name).write_text("hello\n")
+    code, out, err = log(tmp_path)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"caffesplit: {tmp_path}/a.log: no line of training or testing")
+
+
+@pytest.mark.parametrize("name", ["solver.prototxt", "train.log", "folder"])
+def test_what_does_not_exist_is_refused_even_beside_logs(log, exp, name):
+    path = exp / "derived10" / "no" / name
+    assert log(exp, path) == (
+        2,
+        "",
+        f"caffesplit: {path}: no such file, expected a log, or an experiment's folder or solver\n",
+    )
+
+
+def test_the_accuracy_may_have_another_name_in_each_run(log, tmp_path):
+    for run, output in [("a", "Accuracy1"), ("b", "accuracy")]:
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "train.log").write_text(
+            "Iteration 5, Testing net (#0)\n"
+            f"    Test net output #0: loss = 2\n    Test net output #1: {output} = 0.5\n"
+        )
+    assert log(tmp_path, "--final") == (0, "Net  Acc\na    0.5\nb    0.5\n", "")
+    _, exact, _ = log(tmp_path, "--final", "--metric", "accuracy1")
+    assert exact == "Net  accuracy1\na    0.5\nb    -\n"
+
+
+def test_a_log_that_is_given_alone_is_named_by_its_own_name(log, tmp_path):
+    shutil.copy(LOGS / "bvlc-1.0.log", tmp_path / "acc_cap.log")
+    assert log(tmp_path / "acc_cap.log", "--final")[1] == "Net      Acc\nacc_cap  0.75\n"
+
+
+def test_the_log_from_standard_input_is_named_stdin(exp):
+    code = "from caffesplit.cli.main import main; main()"
+    for others in ([], [exp / "baseline"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "log", "-", *others, "--final"],
+            input=(LOGS / "bvlc-1.0.log").read_bytes(),
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        assert done.stdout.decode().splitlines()[1].split() == ["stdin", "0.75"]
+
+
+def test_the_list_of_verbs_has_whole_sentences(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["caffesplit", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "..." not in capsys.readouterr().out.partition("Commands:")[2]

@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -136,4 +137,40 @@ def test_plot_loss_says_what_is_wrong(tmp_path):
         [sys.executable, script, tmp_path / "no.log"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr.startswith(f"plot_loss: {tmp_path}/no.log: the log cannot be read")
+    assert done.stderr.startswith(f"plot_loss: {tmp_path}/no.log: no such file")
+
+
+def test_a_log_from_standard_input_needs_a_file_for_its_picture(plot):
+    assert plot("-") == (
+        2,
+        "",
+        "caffesplit: a log from standard input has no folder for its picture, expected a file "
+        "for it\nGive one: -o FILE.\n",
+    )
+
+
+def test_a_crashed_runs_log_is_left_out_with_a_word(plot, train_log, tmp_path):
+    crashed = tmp_path / "w700.log"
+    crashed.write_text("nothing\n")
+    code, _, err = plot(train_log, crashed, "-o", tmp_path / "curves.svg")
+    assert code == 0
+    assert err == f"{crashed}: no line of training or testing among 1 lines; left out\n"
+
+
+def test_plot_loss_ends_on_ctrl_c_without_a_traceback(tmp_path):
+    os.mkfifo(tmp_path / "log")  # opening it waits for a writer
+    script = ROOT / "tools" / "plot_loss.py"
+    with subprocess.Popen(
+        [sys.executable, script, tmp_path / "log"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test in the background of a shell has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        try:
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (130, "")

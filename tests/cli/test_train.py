@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from caffesplit.cli import data, progress, train
-from caffesplit.errors import EngineError, NetError
+from caffesplit.engines.job import Outcome
+from caffesplit.errors import EngineError, NetError, OutputError
 from caffesplit.formats import database
 from caffesplit.formats.trainlog import TrainRow
 
@@ -137,3 +138,32 @@ def test_the_verb_data_refuses_more_images_than_there_are(tmp_path):
     result = CliRunner().invoke(data.command, ["digits", str(tmp_path), "--train", "798"])
     assert result.exit_code == 2
     assert "798 is not in the range 10<=x<=797" in result.stderr
+
+
+def test_force_replaces_an_earlier_runs_snapshots(caffe, digits_root):
+    first = run(digits_root / "baseline", "--caffe", caffe)
+    with pytest.raises(OutputError, match="snapshots of an earlier run are here"):
+        run(digits_root / "baseline", "--caffe", caffe)
+    again = run(digits_root / "baseline", "--caffe", caffe, "--force")
+    assert (first.exit_code, again.exit_code) == (0, 0)
+
+
+def test_force_and_snapshot_exclude_each_other(digits_root):
+    solver = digits_root / "baseline/solver.prototxt"
+    result = run(digits_root / "baseline", "--force", "--snapshot", solver)
+    assert result.exit_code == 2
+    assert "--snapshot goes on from the snapshots that --force replaces." in result.stderr
+
+
+def test_nothing_is_created_before_caffe_is_found(digits_root):
+    solver = digits_root / "baseline/solver.prototxt"
+    text = solver.read_text()
+    solver.write_text(re.sub("snapshot_prefix:.*", 'snapshot_prefix: "new/digits"', text))
+    with pytest.raises(EngineError):
+        run(digits_root / "baseline", "--caffe", "nowhere", "--root", digits_root)
+    assert not (digits_root / "new").exists()
+
+
+def test_one_iteration_is_singular():
+    outcome = Outcome(1, None, None, 2.0, stopped=True, snapshots=())
+    assert train.summary(outcome) == "1 iteration in 2.0 s"

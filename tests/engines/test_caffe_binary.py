@@ -178,8 +178,8 @@ def test_an_earlier_log_is_kept_and_a_resumed_run_is_appended(caffe, digits_root
     assert log.read_bytes().startswith(first)
     assert [row.iteration for row in trainlog.read(log).train] == list(range(0, 101, 10))
 
-    train(digits_root, caffe)
-    train(digits_root, caffe)
+    train(digits_root, caffe, force=True)
+    train(digits_root, caffe, force=True)
 
     assert log.with_name("train.log.1").read_bytes().startswith(first)
     assert log.with_name("train.log.2").exists()
@@ -190,7 +190,7 @@ def test_initial_weights_in_the_folder_are_taken_up(caffe, digits_root):
     trained = train(digits_root, caffe)
     trained.snapshots[-1].rename(digits_root / "baseline/init.caffemodel")
 
-    again = train(digits_root, caffe)
+    again = train(digits_root, caffe, force=True)
 
     log = trainlog.read(digits_root / "baseline/train.log")
     assert "init.caffemodel" in next(e.value for e in log.events if e.kind == "finetune")
@@ -203,6 +203,7 @@ def test_an_initial_solverstate_in_the_folder_is_taken_up_before_weights(caffe, 
     folder = digits_root / "baseline"
     (folder / "digits_iter_50.solverstate").rename(folder / "init.solverstate")
     (folder / "init.caffemodel").write_bytes(b"not looked at")
+    set_solver(digits_root, snapshot_prefix='"baseline/again"')
 
     assert train(digits_root, caffe).iterations == 100
     assert "Resuming from" in (folder / "train.log").read_text()
@@ -304,7 +305,8 @@ def test_a_run_that_was_killed_says_by_what_and_when(digits_root, tmp_path):
 def test_a_log_of_any_bytes_is_kept_as_it_is(digits_root, tmp_path):
     script = speaking_caffe(tmp_path, r"printf 'a\377\000b\r\nno newline'")
 
-    train(digits_root, script)
+    with pytest.raises(TrainingError):
+        train(digits_root, script)
 
     assert (digits_root / "baseline/train.log").read_bytes() == b"a\xff\0b\r\nno newline"
 
@@ -395,7 +397,7 @@ def test_a_log_that_cannot_be_written_is_named(digits_root, tmp_path):
     (digits_root / "folder").mkdir()
 
     with pytest.raises(OutputError) as caught:
-        train(digits_root, script, snapshot=script, log=digits_root / "folder")
+        train(digits_root, script, log=digits_root / "folder")
 
     assert str(caught.value) == (
         f"{digits_root}/folder: the log cannot be written (Is a directory), "

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from caffesplit.report import style
+from caffesplit.formats import trainlog
+from caffesplit.report import figures, style
 from caffesplit.report.curves import _spread, curves, smoothed
 from caffesplit.report.runs import Run, read_runs
 
@@ -29,7 +30,7 @@ def labels(axes):
 def test_loss_and_accuracy_have_a_panel_each_over_the_same_iterations(runs):
     loss, accuracy = curves(runs).axes
     assert loss.get_ylabel() == "loss, log scale"
-    assert accuracy.get_ylabel() == "test accuracy"
+    assert accuracy.get_ylabel() == "test accuracy, from 0.606"
     assert accuracy.get_xlabel() == "iteration"
     assert loss.get_xlim() == accuracy.get_xlim()
 
@@ -87,7 +88,7 @@ def test_what_is_not_finite_is_left_out():
 
 
 def test_a_metric_of_ones_own_is_drawn(runs):
-    assert curves(runs, metric="Class_Accuracy").axes[1].get_ylabel() == "test Class_Accuracy"
+    assert curves(runs, metric="Class_Accuracy").axes[1].get_ylabel() == "test class_accuracy"
 
 
 def test_the_first_of_several_test_nets_is_drawn():
@@ -143,3 +144,54 @@ def test_spread_heights_keep_their_order_and_distance(heights):
 
 def test_heights_with_room_between_them_stay():
     assert _spread([0.9, 0.1, 0.5], 0.05) == [0.9, 0.1, 0.5]
+
+
+def run_of(name, *values, output="accuracy"):
+    """A run whose tests, ten iterations apart, gave `values`."""
+    rows = [trainlog.TestRow(10 * k, 0.0, 0.1, 1.0, {output: v}, 0) for k, v in enumerate(values)]
+    return Run(name, trainlog.TrainLog(f"{name}/train.log", (), tuple(rows), (), ()))
+
+
+def test_only_a_bad_start_is_cut_off_and_the_axis_says_so():
+    axes = curves([run_of("a", 0.1, 0.2, 0.8, 0.85, 0.9, 0.88)]).axes[1]
+    assert_allclose(axes.get_ylim(), (0.795, 0.905))
+    assert axes.get_ylabel() == "test accuracy, from 0.795"
+
+
+def test_a_best_value_is_never_cut_off_however_early_it_comes():
+    axes = curves([run_of("a", 0.1, 0.99, 0.8, 0.85, 0.9, 0.88)]).axes[1]
+    assert axes.get_ylim()[1] > 0.99
+
+
+def test_where_smaller_is_better_a_bad_start_is_cut_off_above():
+    run = run_of("a", 9.0, 0.1, 0.5, 0.4, 0.3, 0.3, output="test_loss")
+    axes = curves([run], metric="test_loss").axes[1]
+    assert_allclose(axes.get_ylim(), (0.08, 0.52))
+    assert axes.get_ylabel() == "test test_loss, up to 0.52"
+
+
+def test_a_start_within_the_rest_is_not_cut_off():
+    axes = curves([run_of("a", 0.85, 0.8, 0.9, 0.8, 0.85, 0.9)]).axes[1]
+    assert axes.get_ylabel() == "test accuracy"
+
+
+def test_each_runs_own_accuracy_is_drawn():
+    axes = curves([run_of("a", 0.5, output="top1_acc"), run_of("b", 0.6)]).axes[1]
+    assert axes.get_ylabel() == "test accuracy"
+    assert labels(axes) == ["0.5  a", "0.6  b"]
+
+
+def test_a_dollar_in_a_name_is_a_dollar(tmp_path):
+    figures.save(curves([run_of("cost$^a", 0.5), run_of("b$}", 0.6)]), tmp_path / "a.svg")
+    assert "cost$^a" in (tmp_path / "a.svg").read_text()
+
+
+def test_a_number_beyond_caffes_is_drawn_as_none(tmp_path):
+    figure = curves([run_of("a", 0.5, 1e308, -1e308), run_of("b", 3e38, 0.1)])
+    figures.save(figure, tmp_path / "a.png")
+    assert_array_equal(figure.axes[1].lines[0].get_ydata(), [0.5, np.nan, np.nan])
+    assert labels(figure.axes[1]) == ["a", "0.1  b"]
+
+
+def test_values_too_large_for_decimals_are_written_short():
+    assert labels(curves([run_of("a", 2e30), run_of("b", 0.5)]).axes[1]) == ["2e+30  a", "0.5  b"]

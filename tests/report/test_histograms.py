@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from caffesplit.errors import NetError
 from caffesplit.metric.trajectory import LayerScores, WindowScores
 from caffesplit.report.histograms import tpm_histograms
 
@@ -60,3 +61,17 @@ def test_as_many_layers_as_a_deep_net_has_are_drawn_and_a_cut_is_said(number, dr
     figure = tpm_histograms(window(*layers))
     assert len(figure.axes) == drawn
     assert (f", {drawn} of {number} layers;" in figure.get_suptitle()) == (drawn < number)
+
+
+def test_a_dollar_in_a_layers_name_is_a_dollar():
+    (axes,) = tpm_histograms(window(layer("a$^b$", 0.1, 0.9))).axes
+    axes.figure.draw_without_rendering()
+    assert axes.get_title(loc="left") == "a$^b$"
+
+
+def test_without_kernels_there_is_nothing_to_draw():
+    with pytest.raises(NetError) as caught:
+        tpm_histograms(window())
+    assert str(caught.value) == (
+        "no layer with kernels to draw, expected a convolution or an inner product"
+    )

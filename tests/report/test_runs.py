@@ -4,7 +4,16 @@ import pytest
 
 from caffesplit.errors import LogError
 from caffesplit.formats import trainlog
-from caffesplit.report.runs import Result, Run, Score, read_runs, results, run_names, scores
+from caffesplit.report.runs import (
+    Result,
+    Run,
+    Score,
+    output_name,
+    read_runs,
+    results,
+    run_names,
+    scores,
+)
 
 LOGS = Path(__file__).parent.parent / "data" / "logs"
 
@@ -38,12 +47,12 @@ def test_a_log_in_the_working_directory_is_named_by_that(tmp_path, monkeypatch):
 
 def test_runs_are_read_with_their_names():
     (run,) = read_runs([LOGS / "caffe-resumed.log"])
-    assert (run.name, len(run.log.test)) == ("logs", 4)
+    assert (run.name, len(run.log.test)) == ("caffe-resumed", 4)
 
 
 def test_final_and_best_are_told_apart():
     assert results([run("baseline", 0.1, 0.9, 0.8)]) == (
-        Result("baseline", Score(20, 0.8), Score(10, 0.9)),
+        Result("baseline", Score(20, 0.8), Score(10, 0.9), "accuracy"),
     )
 
 
@@ -76,14 +85,15 @@ def test_each_test_net_has_a_result():
 
 
 def test_a_run_without_tests_is_kept_without_values():
-    assert results([run("baseline", 0.5), run("derived1")])[1] == Result("derived1", None, None)
+    _, untested = results([run("baseline", 0.5), run("derived1")])
+    assert untested == Result("derived1", None, None, None)
 
 
 def test_a_missing_metric_names_those_that_exist():
     with pytest.raises(LogError) as caught:
-        results([run("a", 0.5, output="accuracy_top5"), run("b", 2.0, output="loss")])
+        results([run("a", 0.5, output="accuracy_top5"), run("b", 2.0, output="loss")], "top1")
     assert str(caught.value) == (
-        'no test output is named "accuracy", expected one of accuracy_top5, loss\n'
+        'no test output is named "top1", expected one of accuracy_top5, loss\n'
         "Choose another with --metric."
     )
 
@@ -95,3 +105,37 @@ def test_logs_without_any_test_say_so():
         'no test output is named "accuracy", expected a log with tests\n'
         "Give the solver a test_interval."
     )
+
+
+@pytest.mark.parametrize(
+    ("outputs", "name"),
+    [
+        (["loss", "top5_acc", "Accuracy"], "Accuracy"),
+        (["loss", "top1_acc", "top5_acc"], "top1_acc"),
+        (["loss", "Accuracy1"], "Accuracy1"),
+        (["loss"], None),
+    ],
+)
+def test_the_accuracy_is_the_output_of_that_name_else_the_first_that_is_called_like_it(
+    outputs, name
+):
+    row = trainlog.TestRow(0, 0.0, 0.1, 0.0, dict.fromkeys(outputs, 0.5), 0)
+    log = trainlog.TrainLog("a/train.log", (), (row,), (), ())
+    assert output_name(Run("a", log)) == name
+
+
+def test_a_metric_that_is_asked_for_is_exact():
+    assert output_name(run("a", 0.5, output="top1_acc"), "acc") is None
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["x/acc_cap.log"], ["acc_cap"]),
+        (["x/train.log.gz"], ["x"]),
+        (["-"], ["stdin"]),
+        (["-", "e/a/train.log"], ["stdin", "a"]),
+    ],
+)
+def test_a_log_that_is_alone_and_standard_input_have_their_own_names(paths, names):
+    assert run_names(paths) == tuple(names)

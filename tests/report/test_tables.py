@@ -8,18 +8,18 @@ from caffesplit.report.runs import Result, Score
 LOGS = Path(__file__).parent.parent / "data" / "logs"
 
 RESULTS = (
-    Result("baseline", Score(90000, 0.653201), Score(80000, 0.6533)),
-    Result("derived1", Score(90000, 0.6617), Score(5000, 0.69)),
-    Result("derived2", None, None),
+    Result("baseline", Score(90000, 0.653201), Score(80000, 0.6533), "accuracy"),
+    Result("derived1", Score(90000, 0.6617), Score(5000, 0.69), "accuracy"),
+    Result("derived2", None, None, None),
 )
 
 
 def test_the_result_table_is_aligned_plain_text():
     assert tables.result_table(RESULTS, "accuracy").plain() == (
-        "Net       Acc       Best Acc  Iteration  Difference\n"
-        "baseline  0.653201  0.6533        80000\n"
-        "derived1  0.6617    0.69           5000  +0.0085\n"
-        "derived2  -         -                 -\n"
+        "Net       Acc       Best Acc  Best at  Difference\n"
+        "baseline  0.653201  0.6533      80000\n"
+        "derived1  0.6617    0.69         5000  +0.0085\n"
+        "derived2  -         -               -\n"
     )
 
 
@@ -41,7 +41,7 @@ def test_a_bar_in_a_name_does_not_break_markdown():
 
 
 def test_a_diverged_run_has_no_difference():
-    diverged = Result("derived1", Score(10, math.nan), None)
+    diverged = Result("derived1", Score(10, math.nan), None, "accuracy")
     table = tables.result_table((RESULTS[0], diverged), "accuracy")
     assert table.rows[1] == ("derived1", "nan", "-", "-", "-")
 

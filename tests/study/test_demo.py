@@ -4,6 +4,10 @@ import re
 import subprocess
 import sys
 
+import pytest
+
+from caffesplit.errors import OutputError
+from caffesplit.study import demo as study
 from caffesplit.study.demo import NETS
 
 
@@ -45,3 +49,45 @@ def test_an_earlier_demo_is_replaced_only_with_force(demo):
     assert again.returncode == 2
     assert "an earlier demo is here, expected a new folder" in again.stderr
     assert (folder / "curves.png").exists()
+
+
+def never(path):
+    raise AssertionError(f"training started in {path}")
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("name", ["baseline", "data", "table.md", "demo.json"])
+def test_what_no_demo_has_written_is_never_removed(tmp_path, name, force):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "mine").touch()
+    with pytest.raises(OutputError) as caught:
+        study.run(tmp_path, never, print, force)
+    assert str(caught.value) == (
+        f"{tmp_path}: {name} in this folder, not written by a demo, expected a new folder\n"
+        "Give another folder."
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "mine").exists()
+
+
+class EnoughError(Exception):
+    """Stops a demo where its training would begin."""
+
+
+def begun(folder, force=False):
+    def stop(path):
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        study.run(folder, stop, lambda text: None, force)
+
+
+def test_a_demo_that_was_broken_off_is_replaced_with_force_and_other_files_stay(tmp_path):
+    begun(tmp_path)
+    (tmp_path / "mine").touch()
+    (tmp_path / "derived1").mkdir()
+    (tmp_path / "longer1").symlink_to(tmp_path / "data")
+    with pytest.raises(OutputError, match="--force to replace it"):
+        study.run(tmp_path, never, print)
+    begun(tmp_path, force=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"demo.json", "data", "baseline", "mine"}

@@ -1,0 +1,204 @@
+"""What a training starts from, and what it would replace, is looked at before Caffe starts."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caffesplit import experiment
+from caffesplit.engines import caffe_binary, job
+from caffesplit.engines.job import Job
+from caffesplit.errors import CaffesplitError, EngineError, TrainingError, WeightsError
+from caffesplit.formats import caffemodel
+from caffesplit.formats.caffemodel import LayerWeights
+
+
+@pytest.fixture
+def base(digits_root) -> Path:
+    return digits_root / "baseline"
+
+
+def prepared(base: Path, **options: Path | bool) -> Job:
+    return job.prepare(experiment.load(base, base.parent), **options)
+
+
+def refusal(base: Path, **options: Path | bool) -> CaffesplitError:
+    with pytest.raises(CaffesplitError) as caught:
+        prepared(base, **options)
+    return caught.value
+
+
+def weights_of(path: Path, *names: str) -> Path:
+    blob = np.zeros((1, 1), np.float32)
+    caffemodel.write(path, [LayerWeights(name, "InnerProduct", (blob,)) for name in names])
+    return path
+
+
+def state_of(path: Path, learned_net: str) -> Path:
+    """A solver state of iteration 50: iter is field 1, learned_net field 2."""
+    name = learned_net.encode()
+    path.write_bytes(b"\x08\x32\x12" + bytes([len(name)]) + name)
+    return path
+
+
+def program(folder: Path, *lines: str) -> Path:
+    script = folder / "caffe"
+    script.write_text("#!/bin/sh\n" + "\n".join(lines) + "\n")
+    script.chmod(0o755)
+    return script
+
+
+LOSS = "echo 'I1231 23:59:59.000001 7 solver.cpp:239] Iteration 0, loss = 2.3'"
+
+
+# Snapshots of an earlier run
+
+
+@pytest.fixture
+def earlier(base) -> list[Path]:
+    """What an earlier run has left, with files around it that are none of its own."""
+    for name in ("digits2_iter_50.caffemodel", "digits_iter_50.caffemodel.png", "digits_iter_x"):
+        (base / name).write_text("not a snapshot of this prefix")
+    found = [weights_of(base / f"digits_iter_{k}.caffemodel", "ip") for k in (50, 100)]
+    found += [
+        state_of(base / f"digits_iter_{k}.solverstate", f"baseline/digits_iter_{k}.caffemodel")
+        for k in (50, 100)
+    ]
+    return found
+
+
+def test_a_new_run_over_an_earlier_ones_snapshots_is_refused_with_both_remedies(base, earlier):
+    assert str(refusal(base)) == (
+        f"{base}/digits: snapshots of an earlier run are here (50, 100), expected none, so that "
+        "the snapshots of two runs do not mix\n"
+        f"Go on from the last: --snapshot {base}/digits_iter_100.solverstate, or give --force to "
+        "replace them."
+    )
+
+
+def test_without_a_solver_state_to_go_on_from_force_is_the_only_remedy(base, earlier):
+    for path in earlier[2:]:
+        path.unlink()
+    assert str(refusal(base)).splitlines()[1] == "Give --force to replace them."
+
+
+def test_with_force_the_earlier_runs_files_go_when_caffe_starts_and_no_others(
+    base, earlier, tmp_path
+):
+    others = set(base.iterdir()) - set(earlier)
+
+    planned = prepared(base, force=True)
+    assert all(path.exists() for path in earlier)
+    caffe_binary.train(planned, program(tmp_path, LOSS))
+
+    assert set(base.iterdir()) == others | {base / "train.log"}
+
+
+def test_a_run_that_goes_on_keeps_them(base, earlier, tmp_path):
+    planned = prepared(base, snapshot=earlier[2])
+    caffe_binary.train(planned, program(tmp_path, LOSS))
+    assert all(path.exists() for path in earlier)
+
+
+def test_a_start_that_the_run_would_replace_is_refused_even_with_force(base, earlier):
+    error = refusal(base, weights=earlier[0], force=True)
+    assert str(error) == (
+        f"{base}/digits: the run starts from digits_iter_50.caffemodel, a snapshot that it "
+        "replaces, expected a start that stays\n"
+        "Copy it to another name first, or give the solver another snapshot_prefix."
+    )
+
+
+def test_the_weights_of_an_initial_solver_state_are_a_start_too(base, earlier):
+    earlier[2].rename(base / "init.solverstate")
+    error = refusal(base, force=True)
+    assert error.found.startswith("the run starts from digits_iter_50.caffemodel")
+
+
+def test_a_second_training_with_the_same_solver_is_refused_while_one_runs(base, tmp_path):
+    planned = prepared(base)
+    with (base / "solver.prototxt").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(EngineError, match="this solver is being trained with already"):
+            caffe_binary.train(planned, program(tmp_path, LOSS))
+    assert not (base / "train.log").exists()
+    caffe_binary.train(planned, program(tmp_path, LOSS))
+
+
+# Weights and solver states
+
+
+@pytest.mark.parametrize("content", [b"", b"some text\n", b"\x0a\x05dig"])
+def test_weights_that_caffe_would_silently_take_for_none_are_refused(base, tmp_path, content):
+    path = tmp_path / "start.caffemodel"
+    path.write_bytes(content)
+    assert isinstance(refusal(base, weights=path), WeightsError)
+
+
+def test_weights_of_another_net_are_refused(base, tmp_path):
+    path = weights_of(tmp_path / "other.caffemodel", "fc6", "fc7")
+    assert str(refusal(base, weights=path)) == (
+        f"{path}: the weights have no layer of the net, expected those of a net with layers as "
+        f"in {base}/train_val.prototxt\nWeights and net must belong together."
+    )
+
+
+def test_initial_weights_in_the_folder_are_looked_into_as_well(base):
+    (base / "init.caffemodel").write_bytes(b"nothing")
+    assert isinstance(refusal(base), WeightsError)
+
+
+def test_weights_that_share_a_layer_with_the_net_are_taken(base, tmp_path):
+    path = weights_of(tmp_path / "start.caffemodel", "ip", "another")
+    assert prepared(base, weights=path).weights == path
+
+
+def test_a_caffemodel_is_no_snapshot_to_go_on_from(base, earlier):
+    assert str(refusal(base, snapshot=earlier[0])) == (
+        f"{earlier[0]}: weights in place of a snapshot, expected a .solverstate\n"
+        "Give the .solverstate of the same iteration to go on from it, or --weights to start "
+        "from iteration 0."
+    )
+
+
+def test_a_snapshot_that_is_no_solver_state_is_refused(base, tmp_path):
+    path = tmp_path / "a.solverstate"
+    path.write_text("text")
+    assert isinstance(refusal(base, snapshot=path), WeightsError)
+
+
+def test_a_snapshot_whose_weights_are_gone_names_where_caffe_looks_for_them(base, tmp_path):
+    path = state_of(tmp_path / "a.solverstate", "old/a_iter_50.caffemodel")
+    assert str(refusal(base, snapshot=path)) == (
+        f'{path}: its weights "old/a_iter_50.caffemodel" do not exist, expected a file at '
+        f"{base.parent}/old/a_iter_50.caffemodel\n"
+        "Bring them there, or start from weights that you have: --weights FILE."
+    )
+
+
+# What is no training
+
+
+def test_a_program_that_trains_nothing_is_no_success(base, tmp_path):
+    script = program(tmp_path, "exit 0")
+    with pytest.raises(TrainingError) as caught:
+        caffe_binary.train(prepared(base), script)
+    assert str(caught.value) == (
+        f"{base}/train.log: Caffe ended before any training (exit status 0); its last words:\n"
+        f"    (it said nothing; this is {script})"
+    )
+
+
+def test_a_run_that_displays_no_loss_is_a_training(base, tmp_path):
+    done = "echo 'I1231 23:59:59.000001 7 caffe.cpp:259] Optimization Done.'"
+    assert caffe_binary.train(prepared(base), program(tmp_path, done)).loss is None
+
+
+def test_an_absolute_source_that_is_missing_starts_from_no_root(base):
+    net = base / "train_val.prototxt"
+    net.write_text(re.sub('"data/digits_train', '"/nowhere/digits_train', net.read_text()))
+    assert str(refusal(base)).splitlines()[-1] == "Bring it there, or correct the path."
