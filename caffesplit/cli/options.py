@@ -53,6 +53,18 @@ class PairType(click.ParamType):
         return first, second
 
 
+class OutputType(click.Path):
+    """A path to write to. click would take an empty one for the working directory."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 experiment = click.argument("exp", type=click.Path(), metavar="EXP")
 
 root = click.option(

@@ -12,9 +12,7 @@ from caffesplit.cli import options
 
 @click.command(short_help="Derive an experiment in which layers are split.")
 @options.experiment
-@click.option(
-    "-o", "--output", "out", required=True, type=click.Path(path_type=Path), metavar="OUT"
-)
+@click.option("-o", "--output", "out", required=True, type=options.OutputType(), metavar="OUT")
 @click.option(
     "--plan",
     "plan_path",

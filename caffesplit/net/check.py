@@ -76,6 +76,9 @@ def unknown_fields(net: Net) -> Iterator[Finding]:
         yield Finding(
             "unknown-field", message, unknown.location, True, unknown.name, known=unknown.known
         )
+    if net.further_unknown:
+        message = f"{net.further_unknown} more fields that BVLC Caffe has not"
+        yield Finding("unknown-field", message, warning=True, count=net.further_unknown)
 
 
 def unique_names(net: Net, state: State) -> Iterator[Finding]:

@@ -84,7 +84,7 @@ def limited(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     total: Counter[tuple[str, bool]] = Counter()
     for finding in findings:
         kind = (finding.rule, finding.warning)
-        total[kind] += 1
+        total[kind] += finding.count
         if total[kind] <= MAX_PER_RULE:
             shown.append(finding)
     for (rule, warning), count in total.items():

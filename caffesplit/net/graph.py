@@ -71,6 +71,8 @@ class Net:
     """Blobs that the net takes from outside (`input`, in deploy nets before 2016)."""
     unknown: tuple[schema.Unknown, ...] = ()
     """Fields and enum values that BVLC Caffe does not have; a fork's, or misspelled."""
+    further_unknown: int = 0
+    """How many more of those there are than `unknown` lists."""
     legacy: bool = False
     """Whether layers are written `layers { … }`, as before 2015 (V1)."""
 
@@ -116,7 +118,14 @@ def build(tree: prototxt.Message, path: str = "<text>") -> Net:
         layers = tuple(map(_legacy_layer, typed.message.layers, legacy_fields))
     else:
         layers = tuple(map(_layer, typed.message.layer, fields))
-    return Net(tree, layers, tuple(typed.message.input), typed.unknown, bool(legacy_fields))
+    return Net(
+        tree,
+        layers,
+        tuple(typed.message.input),
+        typed.unknown,
+        typed.further_unknown,
+        legacy=bool(legacy_fields),
+    )
 
 
 def _layer(message: Any, field: prototxt.Field) -> Layer:

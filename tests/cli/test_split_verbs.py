@@ -105,6 +105,7 @@ def test_split_starts_from_the_snapshot_asked_for(tmp_path):
             ["--plan", "missing.json"],
             "missing.json: no such file, expected a plan.json, or another split's split.json\n",
         ),
+        (["--window", "100:400", "--top", "1", "-o", ""], "the path is empty"),
         (["--plan", "/dev/zero"], "/dev/zero: this is no plan, expected a plan.json"),
         (["--plan", "x", "--top", "1"], "--plan has decided: leave out --top."),
     ],

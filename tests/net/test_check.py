@@ -146,3 +146,10 @@ def test_a_name_of_a_million_letters_is_compared_with_no_other():
 def test_nets_before_and_after_a_rewrite_break_no_rule(path):
     tree = prototxt.load(path)
     assert not [each for each in check_net(graph.build(tree, str(path))) if not each.warning]
+
+
+def test_unknown_fields_past_the_limit_are_counted():
+    text = DATA + "".join(f"fork_{number}: 1\n" for number in range(1005))
+    made = net(text)
+    assert (len(made.unknown), made.further_unknown) == (1000, 5)
+    assert "unknown-field" in {finding.rule for finding in check_net(made)}
