@@ -8,6 +8,7 @@ from pathlib import Path
 from caffesplit.engines import logfile, start
 from caffesplit.errors import EngineError, Location, NetError, OutputError
 from caffesplit.experiment import Experiment, named_paths
+from caffesplit.formats import snapshots
 from caffesplit.formats.prototxt import Field
 
 
@@ -95,7 +96,7 @@ def prepare(
     if weights is None and snapshot is None:
         snapshot = _existing(experiment.folder / "init.solverstate")
         weights = None if snapshot else _existing(experiment.folder / "init.caffemodel")
-    earlier = {} if goes_on else start.earlier_files(experiment)
+    earlier = {} if goes_on else snapshots.files(experiment.snapshot_prefix)
     job = Job(
         solver=experiment.solver_path.resolve(),
         root=experiment.root.resolve(),

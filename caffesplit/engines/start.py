@@ -6,13 +6,12 @@ not fit is passed over, and the training silently starts from scratch.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from caffesplit.errors import EngineError, Location, OutputError, WeightsError, listed
 from caffesplit.experiment import Experiment
-from caffesplit.formats import caffemodel, snapshots, solverstate
+from caffesplit.formats import caffemodel, solverstate
 
 
 def check_weights(experiment: Experiment, weights: Path) -> None:
@@ -55,21 +54,6 @@ def check_snapshot(experiment: Experiment, snapshot: Path) -> Path:
         )
     check_weights(experiment, weights)
     return weights
-
-
-def earlier_files(experiment: Experiment) -> dict[Path, int]:
-    """The snapshots and solver states of an earlier run, by Caffe's names for the prefix, each
-    with its iteration.
-    """
-    folder, stem = os.path.split(experiment.snapshot_prefix)
-    found = {}
-    for path in sorted(Path(folder).glob("*")) if Path(folder).is_dir() else ():
-        # A solver state is named like the snapshot beside it.
-        name = path.name.replace(".solverstate", ".caffemodel")
-        match = snapshots.SUFFIX.fullmatch(name.removeprefix(stem))
-        if name.startswith(stem) and match and path.is_file():
-            found[path] = int(match[1])
-    return found
 
 
 def check_replacement(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +28,24 @@ class Snapshot:
 
 def find(prefix: Path | str) -> tuple[Snapshot, ...]:
     """The snapshots with a solver's `snapshot_prefix`, one per iteration, in their order."""
-    folder, stem = os.path.split(prefix)
     found: dict[int, tuple[int, Path]] = {}
-    for path in sorted(Path(folder).glob("*")) if Path(folder).is_dir() else ():
-        match = SUFFIX.fullmatch(path.name.removeprefix(stem))
-        if not (path.name.startswith(stem) and match and path.is_file()):
-            continue
+    for path, match in _named(prefix):
         iteration, rank = int(match[1]), PREFERENCE.index(match[3])
         if iteration not in found or rank < found[iteration][0]:
             found[iteration] = rank, path
     return tuple(Snapshot(iteration, found[iteration][1]) for iteration in sorted(found))
+
+
+def files(prefix: Path | str) -> dict[Path, int]:
+    """All snapshots and solver states with a `snapshot_prefix`, each with its iteration."""
+    return {path: int(match[1]) for path, match in _named(prefix, ".solverstate")}
+
+
+def _named(prefix: Path | str, also: str = ".caffemodel") -> Iterator[tuple[Path, re.Match[str]]]:
+    """Snapshots with the prefix, and files that are named like them but for the ending `also`."""
+    folder, stem = os.path.split(prefix)
+    for path in sorted(Path(folder).glob("*")) if Path(folder).is_dir() else ():
+        name = path.name.removeprefix(stem).replace(also, ".caffemodel")
+        match = SUFFIX.fullmatch(name)
+        if path.name.startswith(stem) and match and path.is_file():
+            yield path, match

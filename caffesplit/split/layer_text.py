@@ -35,7 +35,7 @@ def _carried(base: Field, part: Part) -> Field:
     message = message.replaced(parameter, _with_num_output(parameter, part.num_output))
     message = message.with_field_set("name", quote(part.name))
     message = message.with_field_set("top", quote(part.top))
-    return replace(base.with_value(message), lead=_indentation(base), trail="")
+    return replace(base.with_value(message).with_lead(_indentation(base)), trail="")
 
 
 def _added(base: Field, part: Part, setting: Setting) -> Field:

@@ -112,7 +112,7 @@ def _checked(base: Net, derived: Net) -> Net:
 
 def _refuse_leftovers(out: Path, prefix: str, names: Sequence[str]) -> None:
     """Refuse a folder with files of another training or split, which would pass for this one's."""
-    leftovers = [snapshot.path for snapshot in snapshots.find(out / prefix)]
+    leftovers = list(snapshots.files(out / prefix))
     leftovers += [
         out / name
         for name in ("deploy.prototxt", "init.solverstate")

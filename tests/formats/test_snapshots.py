@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from caffesplit.formats.snapshots import Snapshot, find
+from caffesplit.formats.snapshots import Snapshot, files, find
 
 
 def touched(folder: Path, *names: str) -> Path:
@@ -96,3 +96,22 @@ def test_characters_of_patterns_mean_themselves(tmp_path: Path):
 
 def test_where_nothing_is_nothing_is_found(tmp_path: Path):
     assert find(tmp_path / "none" / "snap") == ()
+
+
+def test_files_of_a_prefix_are_its_snapshots_and_solver_states_in_every_format(tmp_path: Path):
+    prefix = touched(
+        tmp_path,
+        "snap_iter_5.caffemodel",
+        "snap_iter_5.caffemodel.h5",
+        "snap_iter_5.solverstate",
+        "snap_iter_7.solverstate.h5",
+        "other_iter_5.caffemodel",
+        "snap_iter_5.solverstate.bak",
+    )
+
+    assert {path.name: iteration for path, iteration in files(prefix).items()} == {
+        "snap_iter_5.caffemodel": 5,
+        "snap_iter_5.caffemodel.h5": 5,
+        "snap_iter_5.solverstate": 5,
+        "snap_iter_7.solverstate.h5": 7,
+    }
