@@ -1,0 +1,165 @@
+"""Fold a net: its linear blocks become single layers that compute the same in TEST.
+
+What is found is decided by the graph and the weights alone, so it holds for nets of any origin:
+split ones, RepVGG's (arXiv:2101.03697), ACNet's (arXiv:1908.03930).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from caffesplit.net import evaluate, graph
+from caffesplit.net.graph import Layer, Net
+from caffesplit.split import fold_text
+from caffesplit.split.fold_blocks import Block, Obstacle, Scope, Weights, blocks
+from caffesplit.split.fold_steps import CONVOLVING
+from caffesplit.split.linear import Axis, Blob, Linear
+
+__all__ = ["Block", "Fold", "FoldedLayer", "Obstacle", "Scope", "blobs", "deviation", "fold"]
+
+MAX_VALUES = 1 << 22
+"""Values of a kernel that are computed at a time, in float64."""
+
+SIZES = 12
+"""Sizes of the test image that are tried: some branches' outputs agree for even ones alone."""
+
+
+@dataclass(frozen=True)
+class FoldedLayer:
+    """A layer of a folded net that stands for a block of the unfolded one."""
+
+    layer: Layer
+    block: Block
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of the layers that it replaces, in file order."""
+        return tuple(layer.name for layer in self.block.layers)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A folded net, what was folded in it, and what was left alone and why."""
+
+    net: Net
+    folded: tuple[FoldedLayer, ...]
+    left: tuple[Obstacle, ...]
+
+
+def fold(net: Net, weights: Weights, scope: Scope | None = None, kept: Iterable[str] = ()) -> Fold:
+    """Fold all linear blocks of a net, except those with layers named in `kept`.
+
+    The text of all other layers stays as it is, byte for byte.
+    """
+    found, left = blocks(net, weights, scope or Scope(), frozenset(kept))
+    tree, named = net.tree, []
+    vanishing = {id(layer) for block in found for layer in block.layers}
+    taken = [(each.name, each.phases) for each in net.layers if id(each) not in vanishing]
+    for block in found:
+        template, phases = _template(block), block.layers[-1].phases
+        name = _name(block, template)
+        stored = name in weights and all(name != layer.name for layer in block.layers)
+        if stored or any(name == other and {*phases} & {*its} for other, its in taken):
+            name = template.name
+        taken.append((name, phases))
+        field = fold_text.folded_layer(template, name, block, _axes(template, block.map))
+        tree = fold_text.merged(tree, [layer.field for layer in block.layers], field)
+        named.append((block, name))
+    derived = graph.build(tree)
+    return Fold(derived, tuple(_found(derived, block, name) for block, name in named), left)
+
+
+def blobs(folded: FoldedLayer) -> tuple[Blob, ...]:
+    """The folded layer's blobs, in float32: computed some input channels at a time."""
+    own, layer = folded.block.map, folded.layer
+    group = own.group
+    outputs, channels = own.outputs // group, own.channels // group
+    extents = [axis.kernel for axis in own.axes]
+    parameter = getattr(layer.message, fold_text.PARAMETERS[layer.type])
+    transposed = layer.type == "InnerProduct" and parameter.transpose
+    if transposed:
+        kernel = np.empty((channels, own.outputs), np.float32).T
+    else:
+        kernel = np.empty((own.outputs, channels, *extents), np.float32)
+    step = max(MAX_VALUES // max(kernel[:, :1].size, 1), 1)
+    for index in range(group):
+        rows = slice(index * outputs, (index + 1) * outputs)
+        for start in range(0, channels, step):
+            stop = min(start + step, channels)
+            wanted = slice(index * channels + start, index * channels + stop)
+            kernel[rows, start:stop] = own.weight(wanted)[rows]
+    stored = kernel.T if transposed else kernel
+    return (stored, own.bias.astype(np.float32)) if parameter.bias_term else (stored,)
+
+
+def deviation(folded: FoldedLayer, own: Sequence[Blob], weights: Weights) -> float:
+    """How far the layer with the blobs `own` is from its block, as evaluated in float64.
+
+    The largest difference of outputs for random input, borders included, relative to the
+    largest output; NaN where they cannot be compared.
+    """
+    block, layer = folded.block, folded.layer
+    source, top = layer.bottoms[0], layer.tops[0]
+    rng = np.random.default_rng(0)
+    for extra in range(SIZES):
+        image = rng.standard_normal(_shape(block, extra))
+        try:
+            before = evaluate.forward(block.layers, weights, {source: image})[top]
+        except ValueError:
+            continue  # Branches of different sizes, as no input of a legal net makes them.
+        after = evaluate.forward([layer], {layer.name: own}, {source: image})[top]
+        if before.shape == after.shape:
+            return float(np.abs(after - before).max() / (np.abs(before).max() or 1.0))
+    return float("nan")
+
+
+def _found(derived: Net, block: Block, name: str) -> FoldedLayer:
+    """The layer of that name that stands where the block stood."""
+    last = block.layers[-1]
+    (layer,) = (
+        layer
+        for layer in derived.named(name)
+        if layer.phases == last.phases and layer.tops == last.tops
+    )
+    return FoldedLayer(layer, block)
+
+
+def _name(block: Block, template: Layer) -> str:
+    """What the names of a block's kernels have in common; a sequence keeps its convolution's."""
+    kernels = [layer.name for layer in block.layers if layer.type in CONVOLVING]
+    return (fold_text.stem(kernels) if block.is_joined else "") or template.name
+
+
+def _template(block: Block) -> Layer:
+    """The layer whose text the folded one gets: of its geometry if there is one, else the
+    largest."""
+    layers = [layer for layer in block.layers if layer.type in CONVOLVING]
+    for layer in layers:
+        same_group = layer.type == "InnerProduct" or layer.group == block.map.group
+        if _axes(layer, block.map) == block.map.axes and same_group:
+            return layer
+    return max(layers, key=lambda layer: prod(axis.kernel for axis in _axes(layer, block.map)))
+
+
+def _axes(layer: Layer, own: Linear) -> tuple[Axis, ...]:
+    if layer.type == "InnerProduct":
+        return ()
+    return tuple(Axis(*values) for values in evaluate.spatial(layer, len(own.axes)))
+
+
+def _shape(block: Block, extra: int) -> tuple[int, ...]:
+    """A small image with all of its borders: (1, C, …), or (1, …, K) for an InnerProduct."""
+    own = block.map
+    for layer in block.layers:
+        if layer.type == "InnerProduct":
+            outer = max(layer.message.inner_product_param.axis, 1)
+            return (*[1] * outer, own.channels)
+    sizes = [
+        axis.dilation * (axis.kernel - 1) + 1 + (3 + position) * axis.stride + extra
+        for position, axis in enumerate(own.axes)
+    ]
+    return (1, own.channels, *sizes)
