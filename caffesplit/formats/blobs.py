@@ -1,6 +1,7 @@
 """BlobProto: where a blob's values lie in a file, its array on access, its bytes for writing.
 
-Source: Blob::FromProto and Blob::ToProto, src/caffe/blob.cpp.
+Source: Blob::FromProto and Blob::ToProto, src/caffe/blob.cpp, in BVLC's Caffe and in NVIDIA's
+(0.16 and later), which stores values as they are in memory: `raw_data`, in `raw_data_type`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,14 @@ from caffesplit.formats.wire import (
 Array = np.ndarray[Any, np.dtype[Any]]
 
 LEGACY_AXES = {1: "num", 2: "channels", 3: "height", 4: "width"}
-DATA, SHAPE, DOUBLE_DATA, RAW_DATA = 5, 7, 8, 12
-"""Field numbers of BlobProto. RAW_DATA is NVCaffe's: bytes in a type of its own."""
+DATA, SHAPE, DOUBLE_DATA = 5, 7, 8
+RAW_DATA_TYPE, RAW_DATA = 10, 12
+"""Field numbers of BlobProto; the last two are NVCaffe's."""
+
+RAW_TYPES: dict[int, np.dtype[Any]] = {0: np.dtype("<f8"), 1: np.dtype("<f4"), 2: np.dtype("<f2")}
+"""NVCaffe's Type: DOUBLE, FLOAT, FLOAT16. It has others, but loads none of them from a file."""
+
+FLOAT16 = np.dtype(np.float16)
 
 SHAPE_DIM = 1
 """Field number of BlobShape."""
@@ -56,13 +63,27 @@ class Chunk:
 
 @dataclass(frozen=True)
 class BlobRecord:
-    """Where a blob's values are: its shape, its type (float32 or float64) and its chunks."""
+    """Where a blob's values are: its shape, their type (float16, 32 or 64) and its chunks.
+
+    `legacy` tells that the shape comes from num, channels, height and width: four axes, the
+    first of which are 1 where the blob has fewer. `raw` tells that NVCaffe wrote the values.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     chunks: tuple[Chunk, ...]
+    legacy: bool = False
+    raw: bool = False
 
     def array(self, buffer: mmap.mmap) -> Array:
+        """The blob's values as `view` gives them, but float16 as float32: fit to compute with."""
+        values = self.view(buffer)
+        if values.dtype == FLOAT16:
+            values = values.astype(np.float32)
+            values.flags.writeable = False
+        return values
+
+    def view(self, buffer: mmap.mmap) -> Array:
         """The blob's values as a read-only view on `buffer`; several chunks are copied together."""
         parts = [
             np.ndarray((chunk.count,), self.dtype, buffer, chunk.offset, (chunk.stride,))
@@ -83,7 +104,7 @@ def index_blob(file: WireFile, field: Field, at: Location) -> BlobRecord:
     shape: list[int] = []
     legacy: dict[int, int] = {}
     chunks: dict[int, list[Chunk]] = {DATA: [], DOUBLE_DATA: []}
-    raw_data = False
+    raw: dict[int, Field] = {}
     for part in file.fields(field.start, field.end, at):
         if part.number in chunks:
             chunks[part.number].append(_chunk(part, at))
@@ -92,22 +113,19 @@ def index_blob(file: WireFile, field: Field, at: Location) -> BlobRecord:
         elif part.number in LEGACY_AXES:
             expect_wire(part, VARINT, LEGACY_AXES[part.number], at)
             legacy[part.number] = signed(part.value)
-        elif part.number == RAW_DATA:
-            raw_data = True
+        elif part.number in (RAW_DATA, RAW_DATA_TYPE):
+            raw[part.number] = part
     if legacy:  # Present, they win over `shape` in Caffe too.
         shape = [legacy.get(axis, 0) for axis in LEGACY_AXES]
-    at = replace(at, byte=field.offset)
-    if raw_data and not any(chunks.values()):
-        raise WeightsError(
-            "the blob's values are in NVCaffe's raw_data (field 12)",
-            "`data` or `double_data`",
-            "Snapshot with `store_blobs_in_old_format: true` in NVCaffe's solver.",
-            at,
-        )
-    number = DOUBLE_DATA if chunks[DOUBLE_DATA] else DATA
-    dtype = np.dtype("<f8" if number == DOUBLE_DATA else "<f4")
-    record = BlobRecord(tuple(shape), dtype, tuple(chunks[number]))
-    check_blob(record, at)
+    number = DOUBLE_DATA if any(chunk.count for chunk in chunks[DOUBLE_DATA]) else DATA
+    dtype, held = np.dtype("<f8" if number == DOUBLE_DATA else "<f4"), tuple(chunks[number])
+    is_raw = RAW_DATA in raw and not any(chunk.count for chunk in held)
+    if is_raw:  # NVCaffe too looks there last.
+        dtype = _raw_type(raw.get(RAW_DATA_TYPE), replace(at, byte=raw[RAW_DATA].offset))
+        expect_wire(raw[RAW_DATA], LENGTH, "values", at)
+        held = (_packed(raw[RAW_DATA], dtype.itemsize, at),)
+    record = BlobRecord(tuple(shape), dtype, held, bool(legacy), is_raw)
+    check_blob(record, replace(at, byte=field.offset))
     return record
 
 
@@ -140,18 +158,37 @@ def _chunk(field: Field, at: Location) -> Chunk:
     """The values in one `data` or `double_data` field, packed, or a run of single ones."""
     wire = FIXED64 if field.number == DOUBLE_DATA else FIXED32
     width = WIDTH[wire]
-    length = field.end - field.start
     if field.wire == LENGTH:
-        if length % width:
-            raise WeightsError(
-                f"{length:,} bytes of values",
-                f"a multiple of {width}",
-                DAMAGED,
-                replace(at, byte=field.offset),
-            )
-        return Chunk(field.start, length // width, width)
+        return _packed(field, width, at)
     expect_wire(field, wire, "values", at)
-    return Chunk(field.start, (length - width) // field.stride + 1, field.stride)
+    return Chunk(field.start, (field.end - field.start - width) // field.stride + 1, field.stride)
+
+
+def _packed(field: Field, width: int, at: Location) -> Chunk:
+    """The values of `width` bytes that fill a length-delimited field."""
+    length = field.end - field.start
+    if length % width:
+        raise WeightsError(
+            f"{length:,} bytes of values",
+            f"a multiple of {width}",
+            DAMAGED,
+            replace(at, byte=field.offset),
+        )
+    return Chunk(field.start, length // width, width)
+
+
+def _raw_type(field: Field | None, at: Location) -> np.dtype[Any]:
+    """The type that NVCaffe's raw_data_type tells; `at` is the place of the values."""
+    if field is not None:
+        expect_wire(field, VARINT, "raw_data_type", at)
+    if field is None or field.value not in RAW_TYPES:
+        raise WeightsError(
+            f"raw_data of type {field.value}" if field else "raw_data without a raw_data_type",
+            "DOUBLE (0), FLOAT (1) or FLOAT16 (2), which are what NVCaffe loads",
+            NOT_CAFFES,
+            at,
+        )
+    return RAW_TYPES[field.value]
 
 
 def _dimensions(file: WireFile, shape: Field, at: Location) -> list[int]:
@@ -170,6 +207,15 @@ def _dimensions(file: WireFile, shape: Field, at: Location) -> list[int]:
             value, position = file.varint(position, field.end, at)
             dims.append(signed(value))
     return dims[: MAX_AXES + 1]
+
+
+def as_float32(array: Array) -> Array:
+    """The values as they are written: float32, one behind the other; itself where it is so.
+
+    What float32 cannot hold becomes infinite, as it does where Caffe reads it.
+    """
+    with np.errstate(over="ignore"):
+        return np.asarray(array, "<f4", order="C")
 
 
 @dataclass(frozen=True)
@@ -191,4 +237,4 @@ class BlobBytes:
     def write(self, file: BinaryIO) -> None:
         """Write the message; values of other types are rounded to float32."""
         file.write(self.head)
-        file.write(np.ascontiguousarray(self.array, "<f4").data)
+        file.write(as_float32(self.array).data)

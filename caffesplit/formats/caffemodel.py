@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffesplit.errors import Location, OutputError, WeightsError
+from caffesplit.errors import Location, WeightsError
 from caffesplit.formats import hdf5
 from caffesplit.formats.blobs import Array
 from caffesplit.formats.layers import (
@@ -24,13 +24,7 @@ from caffesplit.formats.layers import (
     index_layer,
 )
 from caffesplit.formats.output import replacing
-from caffesplit.formats.wire import (
-    MAX_FILE_BYTES,
-    NOT_CAFFES,
-    WireFile,
-    encode_text,
-    open_map,
-)
+from caffesplit.formats.wire import NOT_CAFFES, WireFile, check_size, encode_text, open_map
 
 __all__ = [
     "LayerRecord",
@@ -59,7 +53,8 @@ class ModelIndex:
 
 
 class Weights(Mapping[str, list[Array]]):
-    """The blobs of the layers that have any, by layer name, mapped read-only on access."""
+    """The blobs of the layers that have any, by layer name, mapped read-only on access: float32
+    (float16 is made so) or float64."""
 
     def __init__(self, index: ModelIndex, buffer: mmap.mmap) -> None:
         self.index = index
@@ -68,6 +63,25 @@ class Weights(Mapping[str, list[Array]]):
 
     def __getitem__(self, name: str) -> list[Array]:
         return [blob.array(self._buffer) for blob in self._layers[name].blobs]
+
+    def layer(self, name: str) -> LayerWeights:
+        """A layer to be written anew: values as they are stored, float16 too, shapes of today.
+
+        Raises:
+            WeightsError: if it is a V0 layer.
+        """
+        record = self._layers[name]
+        if record.version == 0:
+            raise _v0_layer(Location(self.index.path, layer=name))
+        return LayerWeights(
+            name,
+            record.type,
+            tuple(
+                blob.view(self._buffer).reshape(shape)
+                for blob, shape in zip(record.blobs, record.shapes, strict=True)
+            ),
+            b"".join(self._buffer[others.start : others.stop] for others in record.others),
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)
@@ -102,18 +116,15 @@ def read(path: Path | str) -> Weights:
 def write(
     path: Path | str, layers: Iterable[LayerWeights], name: str = "", force: bool = False
 ) -> None:
-    """Write a BINARYPROTO weight file of today's version, float32, layer after layer.
+    """Write a weight file of today's version, float32: HDF5 where `path` ends in `.h5`, else
+    BINARYPROTO. For HDF5, layers are taken one after the other, and need not exist before.
 
     Raises:
-        OutputError: if `path` exists and `force` is false, or the file would outgrow Caffe.
+        OutputError: if `path` exists and `force` is false, or a BINARYPROTO file would outgrow
+            Caffe, which is found out before anything is written.
+        WeightsError: where HDF5 cannot hold a layer of that name.
     """
-    with replacing(path, force=force) as (staged,), staged.open("wb") as file:
-        size = file.write(encode_text(NET_NAME, name) if name else b"")
-        for layer in layers:
-            encoded = LayerBytes(layer, version=2)
-            size += len(encoded)
-            _check_size(size, path)
-            encoded.write(file)
+    _write(path, layers, name, force)
 
 
 def splice(
@@ -125,7 +136,8 @@ def splice(
     """Copy a weight file with some of its layers replaced, each by any number of new ones.
 
     New layers stand where the first record of the old name stood, in that record's version;
-    everything else is copied byte for byte. An HDF5 source comes out as BINARYPROTO.
+    everything else is copied byte for byte. Between BINARYPROTO and HDF5, which the destination's
+    name asks for by `.h5` at its end, the layers with blobs are written anew.
 
     Raises:
         WeightsError: if the source is bad or lacks a layer that is to be replaced.
@@ -134,11 +146,12 @@ def splice(
     """
     weights = read(source)
     _check_names(weights.index, replacements)
-    if weights.index.hdf5:
-        write(destination, _with_replacements(weights, replacements), force=force)
+    if weights.index.hdf5 or hdf5.is_wanted(destination):
+        layers = _with_replacements(weights, replacements)
+        _write(destination, layers, weights.index.name, force, inputs=[source])
         return
     pieces = _pieces(weights.index, replacements)
-    _check_size(sum(map(len, pieces)), destination)
+    check_size(sum(map(len, pieces)), destination)
     with (
         replacing(destination, force=force, inputs=[source]) as (staged,),
         staged.open("wb") as file,
@@ -150,6 +163,26 @@ def splice(
                     file.write(original[start : min(start + COPY_BYTES, piece.stop)])
             else:
                 piece.write(file)
+
+
+def _write(
+    path: Path | str,
+    layers: Iterable[LayerWeights],
+    name: str,
+    force: bool,
+    inputs: Iterable[Path | str] = (),
+) -> None:
+    if hdf5.is_wanted(path):
+        with replacing(path, force=force, inputs=inputs) as (staged,):
+            hdf5.write_layers(staged, layers, Location(str(path)))
+        return
+    head = encode_text(NET_NAME, name) if name else b""
+    encoded = [LayerBytes(layer, version=2) for layer in layers]
+    check_size(len(head) + sum(map(len, encoded)), path)
+    with replacing(path, force=force, inputs=inputs) as (staged,), staged.open("wb") as file:
+        file.write(head)
+        for record in encoded:
+            record.write(file)
 
 
 def _index(path: str, buffer: mmap.mmap) -> ModelIndex:
@@ -189,12 +222,16 @@ def _check_names(index: ModelIndex, replacements: Mapping[str, Sequence[LayerWei
                 at,
             )
         if versions[name] == 0:
-            raise WeightsError(
-                "a V0 layer cannot be replaced",
-                "a file of V1 or newer",
-                "Upgrade the file first (`caffesplit upgrade`).",
-                at,
-            )
+            raise _v0_layer(at)
+
+
+def _v0_layer(at: Location) -> WeightsError:
+    return WeightsError(
+        "a V0 layer cannot be replaced",
+        "a file of V1 or newer",
+        "Upgrade the file first (`caffesplit upgrade`).",
+        at,
+    )
 
 
 def _pieces(
@@ -218,19 +255,9 @@ def _pieces(
 def _with_replacements(
     weights: Weights, replacements: Mapping[str, Sequence[LayerWeights]]
 ) -> Iterator[LayerWeights]:
-    """The layers of an HDF5 file, replaced ones among them."""
-    for layer in weights.index.layers:
-        if layer.name in replacements:
-            yield from replacements[layer.name]
-        elif layer.blobs:
-            yield LayerWeights(layer.name, layer.type, tuple(weights[layer.name]))
-
-
-def _check_size(size: int, path: Path | str) -> None:
-    if size > MAX_FILE_BYTES:
-        raise OutputError(
-            f"the weights would take {size:,} bytes",
-            f"at most {MAX_FILE_BYTES:,}, which is what Caffe reads",
-            "Split fewer layers at once, or a smaller net.",
-            Location(str(path)),
-        )
+    """The layers of a file that have blobs, replaced ones among them, each name once."""
+    for name in dict.fromkeys(layer.name for layer in weights.index.layers):
+        if name in replacements:
+            yield from replacements[name]
+        elif name in weights:
+            yield weights.layer(name)

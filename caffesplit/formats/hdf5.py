@@ -1,4 +1,4 @@
-"""Caffe's HDF5 snapshots, indexed for mapping.
+"""Caffe's HDF5 snapshots: indexed for mapping, and written.
 
 Caffe writes every blob as one contiguous little-endian dataset (hdf5_save_nd_dataset,
 src/caffe/util/hdf5.cpp), so its values can be mapped like any other file's; the HDF5 library
@@ -7,19 +7,25 @@ is only asked where they are. Groups: `data/LAYER/0`, `1`, … (Net::ToHDF5, src
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from caffesplit.errors import Location, WeightsError
-from caffesplit.formats.blobs import BlobRecord, Chunk, check_blob
-from caffesplit.formats.layers import LayerRecord
+from caffesplit.formats.blobs import Array, BlobRecord, Chunk, as_float32, check_blob
+from caffesplit.formats.layers import LayerRecord, LayerWeights
 from caffesplit.formats.wire import DAMAGED, MAX_NAME_BYTES, NOT_CAFFES
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
+
+SUFFIX = ".h5"
+"""What the name of a file to be written ends in where HDF5 is wanted, as Caffe's own do."""
 
 FLOATS = (np.dtype("<f4"), np.dtype("<f8"))
 
@@ -34,6 +40,33 @@ MAX_DEPTH = 32
 def opened(path: str) -> Iterator[Any]:
     """Open an HDF5 file; what the library finds wrong with it is raised as WeightsError."""
     at = Location(path)
+    h5py = _library(at)
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise WeightsError(
+            f"the HDF5 library cannot read the file ({error})", remedy=DAMAGED, at=at
+        ) from error
+
+
+@contextmanager
+def created(path: Path, at: Location) -> Iterator[Any]:
+    """Create an HDF5 file, which `at` names; what the system refuses is raised as OSError."""
+    h5py = _library(at)
+    try:
+        with h5py.File(path, "w") as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        # Of many a failed write the library tells the number in its message alone.
+        told = re.search(r"errno = (\d+)", str(error))
+        number = int(told[1]) if told else getattr(error, "errno", None)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), at.path) from error
+
+
+def _library(at: Location) -> Any:
     try:
         import h5py
     except ImportError as error:
@@ -42,13 +75,12 @@ def opened(path: str) -> Iterator[Any]:
             remedy="pip install 'caffesplit[hdf5]'",
             at=at,
         ) from error
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise WeightsError(
-            f"the HDF5 library cannot read the file ({error})", remedy=DAMAGED, at=at
-        ) from error
+    return h5py
+
+
+def is_wanted(path: Path | str) -> bool:
+    """Whether a file to be written is to be HDF5: its name tells."""
+    return str(path).endswith(SUFFIX)
 
 
 def index_layers(path: str, size: int) -> tuple[LayerRecord, ...]:
@@ -90,15 +122,63 @@ def read_integer(file: Any, name: str, at: Location) -> int:
 
 
 def read_text(file: Any, name: str, at: Location) -> str:
-    """The string in dataset `name`. Bytes that are not UTF-8 come out escaped.
+    """The string in dataset `name`, empty where there is none. Bytes that are not UTF-8 come
+    out escaped.
 
     Raises:
         WeightsError: if there is anything else, or it is longer than a path can be.
     """
     dataset = _member(file, name, at)
+    if dataset is None:
+        return ""
     if not _is_plain(dataset, "S") or dataset.size != 1 or dataset.nbytes > MAX_NAME_BYTES:
         _refuse(name, f"a string of at most {MAX_NAME_BYTES:,} bytes", at)
     return bytes(dataset[()].item()).decode("utf-8", "backslashreplace")
+
+
+def write_layers(path: Path, layers: Iterable[LayerWeights], at: Location) -> None:
+    """Write a `.caffemodel.h5`, float32, blob after blob; `at` names it.
+
+    Raises:
+        WeightsError: where a name is none in HDF5, or comes twice.
+        OSError: if there is no room.
+    """
+    with created(path, at) as file:
+        data = file.create_group("data")
+        for layer in layers:
+            _check_name(layer.name, data, replace(at, layer=layer.name))
+            write_blobs(data.create_group(layer.name), layer.blobs)
+
+
+def _check_name(name: str, data: Any, at: Location) -> None:
+    if name in ("", ".") or set("/\0") & set(name):
+        raise WeightsError(
+            "HDF5 takes a layer's name for a path, in which Caffe does not find this one",
+            'a name without "/"',
+            "Write a `.caffemodel` without `.h5`, or rename the layer in net and weights.",
+            at,
+        )
+    if name in data:
+        raise WeightsError(
+            "two layers of one name", "one: HDF5 has no place for another", "Rename one.", at
+        )
+
+
+def write_blobs(group: Any, blobs: Sequence[Array]) -> None:
+    """Write blobs as datasets `0`, `1`, … of a group, float32."""
+    for number, blob in enumerate(blobs):
+        group.create_dataset(str(number), data=as_float32(blob))
+
+
+def write_text(file: Any, name: str, text: str) -> None:
+    """Write a string as dataset `name`, ended by the zero up to which Caffe reads."""
+    encoded = text.encode()
+    file.create_dataset(name, data=np.array(encoded, f"S{len(encoded) + 1}"))
+
+
+def write_integer(file: Any, name: str, value: int) -> None:
+    """Write an int as dataset `name`."""
+    file.create_dataset(name, data=np.array([value], "<i4"))
 
 
 def _is_plain(dataset: Any, kinds: str) -> bool:

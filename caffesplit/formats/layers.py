@@ -69,6 +69,10 @@ V1_TYPES = {
 """Today's names of V1LayerParameter.LayerType, as UpgradeV1LayerType gives them
 (src/caffe/util/upgrade_proto.cpp)."""
 
+FIRST_BLOB_AXES = {"Convolution": 4, "Deconvolution": 4, "InnerProduct": 2}
+"""Axes of a layer's first blob, where it has more than one; all its others have one
+(BaseConvolutionLayer and InnerProductLayer, LayerSetUp)."""
+
 V1_NUMBERS = {name: number for number, name in V1_TYPES.items()}
 
 
@@ -97,7 +101,8 @@ class LayerRecord:
     """A layer in a weight file: `length` bytes from byte `offset`, its tag included.
 
     `type` is today's name of the layer's type (V0's own in a V0 record; the number where V1 has
-    no such type; empty where the file does not tell). `version` is 0, 1 or 2.
+    no such type; empty where the file does not tell). `version` is 0, 1 or 2. `others` are the
+    bytes of all fields but name, type and blobs.
     """
 
     name: str
@@ -106,11 +111,25 @@ class LayerRecord:
     length: int
     version: int
     blobs: tuple[BlobRecord, ...]
+    others: tuple[range, ...] = ()
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The blobs' shapes as Caffe has them today: without the 1s that a legacy one starts with.
+
+        Caffe forgives those in legacy fields alone (Blob::ShapeEquals, src/caffe/blob.cpp).
+        """
+        axes = [FIRST_BLOB_AXES.get(self.type, 1), *(1 for _ in self.blobs[1:])]
+        return tuple(
+            _without_leading_ones(blob.shape, least) if blob.legacy else blob.shape
+            for blob, least in zip(self.blobs, axes, strict=False)
+        )
 
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """A layer to be written: its blobs, and the rest of it from a LayerParameter, if given."""
+    """A layer to be written: its blobs, and the rest of it, if given: a LayerParameter, or the
+    bytes of the other fields of a message of the version that it is written in."""
 
     name: str
     type: str
@@ -128,6 +147,7 @@ def index_layer(file: WireFile, field: Field, version: int, at: Location) -> Lay
     numbers = VERSIONS[version]
     name = layer_type = ""
     blobs: list[BlobRecord] = []
+    others: list[range] = []
     for part in file.fields(field.start, field.end, at):
         if version == 1 and part.number == V1_LAYER:
             inner = index_layer(file, part, 0, at)
@@ -142,9 +162,24 @@ def index_layer(file: WireFile, field: Field, version: int, at: Location) -> Lay
             layer_type = file.text(part, at)
         elif part.number == numbers.blobs:
             blobs.append(index_blob(file, part, replace(at, blob=len(blobs))))
+        else:
+            others.append(range(part.offset, part.end))
     return LayerRecord(
-        name, layer_type, field.offset, field.end - field.offset, version, tuple(blobs)
+        name,
+        layer_type,
+        field.offset,
+        field.end - field.offset,
+        version,
+        tuple(blobs),
+        tuple(others),
     )
+
+
+def _without_leading_ones(shape: tuple[int, ...], least: int) -> tuple[int, ...]:
+    """The shape without 1s in front, but with `least` axes."""
+    while len(shape) > least and shape[0] == 1:
+        shape = shape[1:]
+    return shape
 
 
 class LayerBytes:
@@ -176,9 +211,10 @@ class LayerBytes:
 
 def _fields(layer: LayerWeights) -> bytes:
     """A LayerParameter without its blobs."""
-    if layer.definition is None:
+    if layer.definition is None or isinstance(layer.definition, bytes):
         numbers = VERSIONS[2]
-        return encode_text(numbers.name, layer.name) + encode_text(numbers.type, layer.type)
+        named = encode_text(numbers.name, layer.name) + encode_text(numbers.type, layer.type)
+        return named + (layer.definition or b"")
     message = type(layer.definition)()
     message.CopyFrom(layer.definition)
     message.ClearField("blobs")
@@ -197,7 +233,9 @@ def _fields_v1(layer: LayerWeights) -> bytes:
         )
     numbers = VERSIONS[1]
     wiring = b""
-    if layer.definition is not None:
+    if isinstance(layer.definition, bytes):
+        wiring = layer.definition
+    elif layer.definition is not None:
         wiring += b"".join(encode_text(numbers.bottom, name) for name in layer.definition.bottom)
         wiring += b"".join(encode_text(numbers.top, name) for name in layer.definition.top)
     name = encode_text(numbers.name, layer.name)

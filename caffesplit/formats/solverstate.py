@@ -1,6 +1,7 @@
 """Caffe's solver states: where a training run stood, and its momentum.
 
-Source: SGDSolver::SnapshotSolverStateTo{BinaryProto,HDF5}, src/caffe/solvers/sgd_solver.cpp.
+Source: SGDSolver::{SnapshotSolverStateTo,RestoreSolverStateFrom}{BinaryProto,HDF5},
+src/caffe/solvers/sgd_solver.cpp.
 """
 
 from __future__ import annotations
@@ -11,8 +12,20 @@ from typing import NamedTuple
 
 from caffesplit.errors import Location, WeightsError
 from caffesplit.formats import hdf5
-from caffesplit.formats.blobs import Array, BlobRecord, index_blob
-from caffesplit.formats.wire import NOT_CAFFES, VARINT, WireFile, expect_wire, open_map, signed
+from caffesplit.formats.blobs import Array, BlobBytes, BlobRecord, index_blob
+from caffesplit.formats.output import replacing
+from caffesplit.formats.wire import (
+    NOT_CAFFES,
+    VARINT,
+    WireFile,
+    check_size,
+    encode_int,
+    encode_length,
+    encode_text,
+    expect_wire,
+    open_map,
+    signed,
+)
 
 ITER, LEARNED_NET, HISTORY, CURRENT_STEP = 1, 2, 3, 4
 """Field numbers of SolverState."""
@@ -27,8 +40,9 @@ class SolverState:
 
     `history` holds the solver's own blobs, mapped read-only, one row per learnable blob in
     Caffe's parameter order (Adam and AdaDelta: all first rows, then all second ones).
-    `learned_net` is the weight file's path as Caffe wrote it; `current_step` counts the steps
-    of the learning rate policy.
+    `learned_net` is the weight file's path as Caffe wrote it, from which it also takes the
+    weights when it resumes (empty: none); `current_step` counts the steps of the learning rate
+    policy.
     """
 
     iteration: int
@@ -49,14 +63,51 @@ def read(path: Path | str) -> SolverState:
         parts = _read_hdf5(str(path), len(buffer), at)
     else:
         parts = _read_wire(WireFile(str(path), buffer), at)
-    if not 0 <= parts.iteration <= MAX_ITERATION:
-        raise WeightsError(f"iteration {parts.iteration}", f"0 to {MAX_ITERATION}", NOT_CAFFES, at)
+    for what, number in (("iteration", parts.iteration), ("step", parts.current_step)):
+        if not 0 <= number <= MAX_ITERATION:
+            raise WeightsError(f"{what} {number}", f"0 to {MAX_ITERATION}", NOT_CAFFES, at)
     return SolverState(
         parts.iteration,
         parts.learned_net,
         tuple(blob.array(buffer) for blob in parts.history),
         parts.current_step,
     )
+
+
+def write(path: Path | str, state: SolverState, force: bool = False) -> None:
+    """Write a solver state, float32: HDF5 where `path` ends in `.h5`, else BINARYPROTO.
+
+    Caffe tells the two apart by the name alike (Solver::Restore, src/caffe/solver.cpp), and
+    resumes from a BINARYPROTO state only if its `learned_net` is BINARYPROTO as well.
+
+    Raises:
+        OutputError: if `path` exists and `force` is false, or a BINARYPROTO file would outgrow
+            Caffe.
+    """
+    if hdf5.is_wanted(path):
+        with replacing(path, force=force) as (staged,):
+            _write_hdf5(staged, state, Location(str(path)))
+        return
+    history = [BlobBytes(blob) for blob in state.history]
+    heads = [encode_length(HISTORY, len(blob)) for blob in history]
+    fields = encode_int(ITER, state.iteration) + encode_int(CURRENT_STEP, state.current_step)
+    if state.learned_net:
+        fields += encode_text(LEARNED_NET, state.learned_net)
+    check_size(len(fields) + sum(map(len, heads)) + sum(map(len, history)), path)
+    with replacing(path, force=force) as (staged,), staged.open("wb") as file:
+        file.write(fields)
+        for head, blob in zip(heads, history, strict=True):
+            file.write(head)
+            blob.write(file)
+
+
+def _write_hdf5(path: Path, state: SolverState, at: Location) -> None:
+    with hdf5.created(path, at) as file:
+        hdf5.write_integer(file, "iter", state.iteration)
+        if state.learned_net:
+            hdf5.write_text(file, "learned_net", state.learned_net)
+        hdf5.write_integer(file, "current_step", state.current_step)
+        hdf5.write_blobs(file.create_group("history"), state.history)
 
 
 class _Parts(NamedTuple):

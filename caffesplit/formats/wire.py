@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caffesplit.errors import Location, WeightsError
+from caffesplit.errors import Location, OutputError, WeightsError
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
@@ -207,6 +207,17 @@ def open_map(path: Path | str) -> mmap.mmap:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise WeightsError(f"cannot be read ({error.strerror})", at=at) from error
+
+
+def check_size(size: int, path: Path | str, limit: int = MAX_FILE_BYTES) -> None:
+    """Raise OutputError if a file of `size` bytes at `path` would outgrow Caffe."""
+    if size > limit:
+        raise OutputError(
+            f"the file would take {size:,} bytes",
+            f"at most {limit:,}, which is what Caffe reads",
+            "HDF5 holds more: give a name that ends in `.h5`, or `caffesplit split` its --hdf5.",
+            Location(str(path)),
+        )
 
 
 def expect_wire(field: Field, wire: int, what: str, at: Location) -> None:

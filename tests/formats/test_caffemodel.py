@@ -405,7 +405,7 @@ def test_a_splice_that_outgrows_caffe_is_refused_before_it_starts(source: Path, 
     with pytest.raises(OutputError) as caught:
         caffemodel.splice(source, tmp_path / "out", {"conv1": [LayerWeights("x", "", (huge,))]})
 
-    assert "the weights would take 2,147," in str(caught.value)
+    assert "the file would take 2,147," in str(caught.value)
     assert "at most 2,147,483,647, which is what Caffe reads" in str(caught.value)
     assert list(tmp_path.iterdir()) == [source]
 

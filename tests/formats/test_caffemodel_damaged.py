@@ -46,6 +46,7 @@ def shape(*dims: int) -> bytes:
 
 FLOATS = struct.pack("<4f", 1, 2, 3, 4)
 AT_BLOB = 'layer "conv1", blob 0'
+RAW_TYPES = "DOUBLE (0), FLOAT (1) or FLOAT16 (2), which are what NVCaffe loads"
 
 MALFORMED = {
     "empty": (b"", f"the file is empty, expected a weight file\n{DAMAGED}"),
@@ -121,11 +122,31 @@ MALFORMED = {
         net_with_blob(shape(1), b"\x28\x01"),
         f"byte 17, {AT_BLOB}: field 5 of wire type 0, expected values (wire type 5)\n{NOT_CAFFES}",
     ),
-    "nvcaffe": (
+    "nvcaffe-without-type": (
         net_with_blob(shape(2, 2), field(12, FLOATS)),
-        f"byte 10, {AT_BLOB}: the blob's values are in NVCaffe's raw_data (field 12), expected "
-        "`data` or `double_data`\n"
-        "Snapshot with `store_blobs_in_old_format: true` in NVCaffe's solver.",
+        f"byte 18, {AT_BLOB}: raw_data without a raw_data_type, expected {RAW_TYPES}\n{NOT_CAFFES}",
+    ),
+    "nvcaffe-int": (
+        net_with_blob(shape(2, 2), b"\x50\x03", field(12, FLOATS)),
+        f"byte 20, {AT_BLOB}: raw_data of type 3, expected {RAW_TYPES}\n{NOT_CAFFES}",
+    ),
+    "nvcaffe-type-is-text": (
+        net_with_blob(shape(2, 2), field(10, b"FLOAT"), field(12, FLOATS)),
+        f"byte 18, {AT_BLOB}: field 10 of wire type 2, expected raw_data_type (wire type 0)\n"
+        f"{NOT_CAFFES}",
+    ),
+    "nvcaffe-values-are-a-number": (
+        net_with_blob(shape(2, 2), b"\x50\x01\x60\x07"),
+        f"byte 20, {AT_BLOB}: field 12 of wire type 0, expected values (wire type 2)\n{NOT_CAFFES}",
+    ),
+    "nvcaffe-cut-in-a-value": (
+        net_with_blob(shape(8), b"\x50\x02", field(12, FLOATS[:-1])),
+        f"byte 19, {AT_BLOB}: 15 bytes of values, expected a multiple of 2\n{DAMAGED}",
+    ),
+    "nvcaffe-of-another-type": (
+        net_with_blob(shape(2, 2), b"\x50\x00", field(12, FLOATS)),
+        f"byte 10, {AT_BLOB}: shape (2, 2) needs 4 values, the blob holds 2, expected as many as "
+        f"the shape says\n{DAMAGED}",
     ),
     "negative-dimension": (
         net_with_blob(shape(-2, -2), field(5, FLOATS)),
