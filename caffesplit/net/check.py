@@ -6,14 +6,17 @@ A broken rule is an error; what only a fork may know (fields, layer types) is a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, Protocol
 
 from caffesplit.errors import Location
-from caffesplit.net.blobs import described, expected_blobs, fits
+from caffesplit.net.blobs import Pattern, described, expected_blobs, fits, may_share
 from caffesplit.net.findings import Finding, counted, limited, merged
 from caffesplit.net.graph import PHASES, Layer, Net
 from caffesplit.net.layer_rules import LAYER_RULES
+from caffesplit.net.partial import Partial
+from caffesplit.net.shapes import Shapes, infer_layers
 
 
 class Blob(Protocol):
@@ -30,28 +33,52 @@ MAX_STAGES = 8
 """Sets of stages that are examined in each phase."""
 
 
-def check_net(net: Net) -> tuple[Finding, ...]:
-    """What is wrong with a net, in the rules' order; of each rule some, and a count of the rest."""
-    states = tuple(_states(net))
+def check_net(net: Net, inputs: Mapping[str, Partial] = {}) -> tuple[Finding, ...]:
+    """What is wrong with a net, in the rules' order; of each rule some, and a count of the rest.
+
+    `inputs` gives shapes that the prototxt does not tell, as `shapes.infer` takes them.
+    """
+    states = tuple(_states(net, inputs))
     names = [state.name for state in states]
-    findings = [finding for rule in NET_RULES for finding in rule(net)]
-    for rule in STATE_RULES:
-        findings += merged((each for state in states for each in rule(net, state)), names)
-    findings += [each for rule in LAYER_RULES for layer in net.layers for each in rule(layer)]
-    return limited([*findings, *unknown_fields(net)])
+    of_net = (finding for rule in NET_RULES for finding in rule(net))
+    of_states = (
+        finding
+        for rule in STATE_RULES
+        for finding in merged((each for state in states for each in rule(net, state)), names)
+    )
+    of_layers = (each for rule in LAYER_RULES for layer in net.layers for each in rule(layer))
+    return limited(chain(of_net, of_states, of_layers, unknown_fields(net)))
 
 
-def check_weights(net: Net, weights: Weights) -> tuple[Finding, ...]:
-    """Where a weight file does not fit a net. Caffe refuses other shapes, and skips other names."""
-    return limited(finding for rule in WEIGHT_RULES for finding in rule(net, weights))
+def check_weights(
+    net: Net, weights: Weights, inputs: Mapping[str, Partial] = {}
+) -> tuple[Finding, ...]:
+    """Where a weight file does not fit a net. Caffe refuses other shapes, and skips other names.
+
+    `inputs` gives shapes that the prototxt does not tell, as `shapes.infer` takes them.
+    """
+    states = tuple(_states(net, inputs))
+    names = [state.name for state in states]
+    misfits = (each for state in states for each in fitting_shapes(state, weights))
+    others = (finding for rule in WEIGHT_RULES for finding in rule(net, weights))
+    return limited(chain(merged(misfits, names), others))
 
 
 @dataclass(frozen=True)
 class State:
-    """A phase, with or without stages, and the layers a net has in it."""
+    """A phase, with or without stages, the layers a net has in it, and their shapes.
+
+    Attributes:
+        indexed: the layers by their indices in the net.
+    """
 
     name: str
-    layers: tuple[Layer, ...]
+    indexed: Mapping[int, Layer]
+    shapes: Shapes
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(self.indexed.values())
 
 
 def no_byte_order_mark(net: Net) -> Iterator[Finding]:
@@ -126,6 +153,50 @@ def single_producers(net: Net, state: State) -> Iterator[Finding]:
             produced.add(top)
 
 
+def lone_in_place(net: Net, state: State) -> Iterator[Finding]:
+    """A layer in place is the only one to read the value it replaces.
+
+    What several layers read, Caffe hands to each of them under another name (InsertSplits), so
+    that to work on it is no longer to work in place.
+    """
+    readers: dict[str, list[str]] = {}
+    for layer in state.layers:
+        for bottom in layer.bottoms:
+            readers.setdefault(bottom, []).append(layer.name)
+        for bottom, top in zip(layer.bottoms, layer.tops, strict=False):
+            if bottom == top and len(readers[top]) > 1:
+                message = f"layer {layer.name!r}: works in place on {top!r}, which layer "
+                message += f"{readers[top][0]!r} reads too, expected a top of another name"
+                yield Finding("lone-in-place", message, layer.location, False, top, (state.name,))
+        weights = (*layer.message.loss_weight, *(0.0,) * len(layer.tops))
+        for top, weight in zip(layer.tops, weights, strict=False):
+            readers[top] = [layer.name] if weight else []
+
+
+def shared_shapes(net: Net, state: State) -> Iterator[Finding]:
+    """Blobs that share their values have one shape, or as many values (Net::AppendParam)."""
+    owners: dict[str, tuple[str, Pattern]] = {}
+    for index, layer in state.indexed.items():
+        if not layer.shared_params:
+            continue
+        blobs = state.shapes.learned(index) or ()
+        for (name, permissive), pattern in zip(_sharing(layer.message), blobs, strict=False):
+            if not name:
+                continue
+            owner, owned = owners.setdefault(name, (layer.name, pattern))
+            if not may_share(owned, pattern, permissive):
+                message = f"layer {layer.name!r}: shares {name!r} as {described(pattern)}, which "
+                message += f"layer {owner!r} has as {described(owned)}, expected "
+                message += "as many values" if permissive else "equal shapes"
+                yield Finding("shared-shapes", message, layer.location, False, name, (state.name,))
+
+
+def fitting_bottoms(net: Net, state: State) -> Iterator[Finding]:
+    """What Caffe refuses of a layer with bottoms of these shapes; rules with names of their own."""
+    for finding in state.shapes.findings:
+        yield replace(finding, states=(state.name,))
+
+
 def known_layers(net: Net, weights: Weights) -> Iterator[Finding]:
     names = {layer.name for layer in net.layers}
     for name, blobs in weights.items():
@@ -141,25 +212,35 @@ def present_weights(net: Net, weights: Weights) -> Iterator[Finding]:
             yield Finding("present-weights", message, layer.location, warning=True)
 
 
-def fitting_shapes(net: Net, weights: Weights) -> Iterator[Finding]:
+def fitting_shapes(state: State, weights: Weights) -> Iterator[Finding]:
     """As many blobs as the layer has, each of its shape (Net::CopyTrainedLayersFrom)."""
-    for layer in _loading_layers(net):
-        if layer.name not in weights:
+    loaded: set[str] = set()
+    for index, layer in state.indexed.items():
+        # Of several layers of one name, Caffe loads the first.
+        if layer.name not in weights or layer.name in loaded:
             continue
-        shapes = [blob.shape for blob in weights[layer.name]]
-        patterns = expected_blobs(layer, shapes)
-        if patterns is None:
-            continue
-        if len(shapes) != len(patterns):
-            message = f"layer {layer.name!r}: {counted(len(shapes), 'blob')} in the weight file"
-            message += f", expected {len(patterns)}"
-            yield Finding("fitting-shapes", message, layer.location)
-            continue
-        for index, (shape, pattern) in enumerate(zip(shapes, patterns, strict=True)):
-            if not fits(shape, pattern):
-                message = f"layer {layer.name!r}: blob {index} in the weight file is {shape}"
-                message += f", expected {described(pattern)}"
-                yield Finding("fitting-shapes", message, layer.location, subject=str(index))
+        loaded.add(layer.name)
+        for subject, message in _misfits(weights[layer.name], state.shapes, index):
+            message = f"layer {layer.name!r}: {message}"
+            yield Finding("fitting-shapes", message, layer.location, False, subject, (state.name,))
+
+
+def _misfits(blobs: Sequence[Blob], shapes: Shapes, index: int) -> Iterator[tuple[str, str]]:
+    """The blobs of a weight file that are not those of layer `index`, and what is expected."""
+    patterns = shapes.learned(index, [blob.shape for blob in blobs])
+    if patterns is None:
+        return
+    if len(blobs) != len(patterns):
+        found = counted(len(blobs), "blob")
+        yield "", f"{found} in the weight file, expected {len(patterns)}"
+        return
+    for number, (blob, pattern) in enumerate(zip(blobs, patterns, strict=True)):
+        if not fits(blob.shape, pattern, getattr(blob, "legacy", None)):
+            expected = described(pattern)
+            yield (
+                str(number),
+                f"blob {number} in the weight file is {blob.shape}, expected {expected}",
+            )
 
 
 NET_RULES: tuple[Callable[[Net], Iterator[Finding]], ...] = (no_byte_order_mark, few_stages)
@@ -167,31 +248,38 @@ STATE_RULES: tuple[Callable[[Net, State], Iterator[Finding]], ...] = (
     unique_names,
     defined_bottoms,
     single_producers,
+    lone_in_place,
+    shared_shapes,
+    fitting_bottoms,
 )
 WEIGHT_RULES: tuple[Callable[[Net, Weights], Iterator[Finding]], ...] = (
-    fitting_shapes,
     present_weights,
     known_layers,
 )
 
 
-def _loading_layers(net: Net) -> list[Layer]:
-    """Those that weights are loaded into: of several of one name in a state, the first."""
-    loading: dict[int, Layer] = {}
-    for state in _states(net):
-        first: dict[str, Layer] = {}
-        for layer in state.layers:
-            first.setdefault(layer.name, layer)
-        loading |= {id(layer): layer for layer in first.values()}
-    return [layer for layer in net.layers if id(layer) in loading]
+def _sharing(message: Any) -> Iterator[tuple[str, bool]]:
+    """For each `param`, the name under which it is shared, and whether only its count counts."""
+    if message.DESCRIPTOR.name == "LayerParameter":
+        for spec in message.param:
+            yield spec.name, spec.share_mode == spec.PERMISSIVE
+        return
+    modes = (*message.blob_share_mode, *(message.STRICT,) * len(message.param))
+    for name, mode in zip(message.param, modes, strict=False):
+        yield name, mode == message.PERMISSIVE
 
 
-def _states(net: Net) -> Iterator[State]:
+def _states(net: Net, inputs: Mapping[str, Partial]) -> Iterator[State]:
     """Each phase; where layers of it ask for stages, each of those sets alone instead."""
     for phase in PHASES:
         for stages in _stages(net, phase)[:MAX_STAGES]:
-            layers = tuple(layer for layer in net.layers if layer.is_in(phase, stages=stages))
-            yield State(", stage ".join((f"phase {phase}", *stages)), layers)
+            indexed = {
+                index: layer
+                for index, layer in enumerate(net.layers)
+                if layer.is_in(phase, stages=stages)
+            }
+            shapes = infer_layers(net, indexed, inputs)
+            yield State(", stage ".join((f"phase {phase}", *stages)), indexed, shapes)
 
 
 def _stages(net: Net, phase: str) -> list[tuple[str, ...]]:

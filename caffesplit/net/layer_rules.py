@@ -13,6 +13,11 @@ from caffesplit.formats import prototxt, schema
 from caffesplit.net.blobs import expected_blobs
 from caffesplit.net.findings import Finding, counted
 from caffesplit.net.graph import Layer
+from caffesplit.net.partial import shown
+from caffesplit.net.shape_recurrent import STATES, exposed
+from caffesplit.net.shape_windows import pooling_sides
+
+TYPES = schema.layer_types()
 
 Counts = tuple[int, int | None]
 NONE, ONE, TWO, THREE, SOME = (0, 0), (1, 1), (2, 2), (3, 3), (1, None)
@@ -50,7 +55,9 @@ COUNTS: dict[str, tuple[Counts, Counts]] = {
     "Scale": ((1, 2), ONE),
     "Silence": (SOME, NONE),
     "Slice": (ONE, SOME),
-    "SoftmaxWithLoss": (TWO, (0, 2)),
+    # Caffe means it to have two tops, but then stops in SetLossWeights: of this layer, or, where
+    # both weights are given, of the Softmax inside it.
+    "SoftmaxWithLoss": (TWO, (0, 1)),
     "Split": (ONE, SOME),
     "WindowData": (NONE, TWO),
 }
@@ -65,11 +72,15 @@ def typed_layers(layer: Layer) -> Iterator[Finding]:
 
 def unknown_types(layer: Layer) -> Iterator[Finding]:
     """A fork's type, or a misspelled one. (Old nets' types are an enum's values.)"""
-    known = schema.layer_types()
-    if layer.type and layer.type not in known:
+    if layer.type and layer.type not in TYPES:
         message = f"layer {layer.name!r}: BVLC Caffe has no layer type {layer.type!r}"
         yield Finding(
-            "unknown-type", message, layer.location, True, layer.type, known=sorted(known)
+            "unknown-type",
+            message,
+            layer.location,
+            True,
+            layer.type,
+            known=sorted(TYPES),
         )
 
 
@@ -86,10 +97,11 @@ def include_or_exclude(layer: Layer) -> Iterator[Finding]:
 
 
 def blob_counts(layer: Layer) -> Iterator[Finding]:
-    if layer.type not in COUNTS:
+    counts = _recurrent_counts(layer) if layer.type in STATES else COUNTS.get(layer.type)
+    if not counts:
         return
     found = {"bottom": len(layer.bottoms), "top": len(layer.tops)}
-    for (kind, count), (least, most) in zip(found.items(), COUNTS[layer.type], strict=True):
+    for (kind, count), (least, most) in zip(found.items(), counts, strict=True):
         if count < least or (most is not None and count > most):
             expected = f"{counted(count, kind)}, expected {_between(least, most)}"
             yield _breach("blob-counts", layer, expected, kind)
@@ -97,6 +109,23 @@ def blob_counts(layer: Layer) -> Iterator[Finding]:
         bottoms, tops = counted(len(layer.bottoms), "bottom"), counted(len(layer.tops), "top")
         if layer.tops:
             yield _breach("blob-counts", layer, f"{tops}, expected one for each of {bottoms}")
+    if layer.type == "Filter" and len(layer.bottoms) > 1 and layer.tops:
+        passed = len(layer.bottoms) - 1
+        if len(layer.tops) != passed:
+            message = f"{counted(len(layer.tops), 'top')}, expected {passed}: one for each bottom"
+            yield _breach("blob-counts", layer, f"{message} but the selector")
+
+
+def _recurrent_counts(layer: Layer) -> tuple[Counts, Counts]:
+    """x, cont and perhaps a static input; with expose_hidden the states as well."""
+    states = exposed(layer)
+    return (2 + states, 3 + states), (1 + states, 1 + states)
+
+
+def in_place(layer: Layer) -> Iterator[Finding]:
+    if layer.type in NEVER_IN_PLACE and layer.bottoms[:1] == layer.tops[:1]:
+        message = f"a {layer.type} layer works in place on {layer.bottoms[0]!r}"
+        yield _breach("in-place", layer, f"{message}, expected a top of another name")
 
 
 def fields_per_blob(layer: Layer) -> Iterator[Finding]:
@@ -109,6 +138,9 @@ def fields_per_blob(layer: Layer) -> Iterator[Finding]:
         if given and count and given != count:
             message = f"{name} is given {_times(given)}, expected none or one for each {kind}"
             yield _breach("fields-per-blob", layer, message, name)
+    if layer.type == "InfogainLoss" and len(layer.tops) == 2 and not layer.message.loss_weight:
+        message = "2 tops without loss_weight, expected one for each top: Caffe adds only one"
+        yield _breach("fields-per-blob", layer, message)
 
 
 def param_count(layer: Layer) -> Iterator[Finding]:
@@ -147,7 +179,7 @@ def groups(layer: Layer) -> Iterator[Finding]:
 
 def kernel_sizes(layer: Layer) -> Iterator[Finding]:
     """kernel_size, or kernel_h and kernel_w, all above 0."""
-    if layer.type not in (*CONVOLUTIONS, "Pooling"):
+    if layer.type not in WINDOWED:
         return
     parameter = _parameter(layer)
     if layer.type == "Pooling" and parameter.global_pooling:
@@ -169,7 +201,7 @@ def kernel_sizes(layer: Layer) -> Iterator[Finding]:
 
 def strides_and_pads(layer: Layer) -> Iterator[Finding]:
     """stride, or stride_h and stride_w, all above 0; pad, or pad_h and pad_w."""
-    if layer.type not in (*CONVOLUTIONS, "Pooling"):
+    if layer.type not in WINDOWED:
         return
     parameter = _parameter(layer)
     for name in ("stride", "pad"):
@@ -180,6 +212,36 @@ def strides_and_pads(layer: Layer) -> Iterator[Finding]:
     given = [name for name in ("stride", "stride_h", "stride_w") if _given(parameter, name)]
     if 0 in _values(parameter, *given):
         yield _breach("strides-and-pads", layer, "a stride is 0, expected 1 or more", "0")
+
+
+def pooling_windows(layer: Layer) -> Iterator[Finding]:
+    """Both sides of what is given by side; pads below the kernel, and none with global_pooling."""
+    if layer.type != "Pooling":
+        return
+    parameter = _parameter(layer)
+    for name in ("stride", "pad"):
+        if _given(parameter, f"{name}_h") != _given(parameter, f"{name}_w"):
+            message = f"one of {name}_h and {name}_w, expected both or none"
+            yield _breach("strides-and-pads", layer, message, f"{name}_h")
+    kernel = pooling_sides(parameter, "kernel", parameter.kernel_size)
+    stride = pooling_sides(parameter, "stride", parameter.stride)
+    pad = pooling_sides(parameter, "pad", parameter.pad)
+    if parameter.global_pooling:
+        if any(pad) or stride != (1, 1):
+            message = "pad or stride beside global_pooling, expected pad 0 and stride 1"
+            yield _breach("strides-and-pads", layer, message, "global_pooling")
+    elif any(pad) and parameter.pool == parameter.STOCHASTIC:
+        message = "pad with stochastic pooling, expected pad 0"
+        yield _breach("strides-and-pads", layer, message, "pool")
+    elif any(pad) and any(p >= k > 0 for p, k in zip(pad, kernel, strict=True)):
+        message = f"pad {shown(pad)} with kernel {shown(kernel)}, expected less than the kernel"
+        yield _breach("strides-and-pads", layer, message, "pad")
+
+
+def odd_regions(layer: Layer) -> Iterator[Finding]:
+    if layer.type == "LRN" and layer.message.lrn_param.local_size % 2 == 0:
+        message = f"local_size {layer.message.lrn_param.local_size}, expected an odd one"
+        yield _breach("odd-regions", layer, message)
 
 
 def coefficients(layer: Layer) -> Iterator[Finding]:
@@ -195,12 +257,16 @@ def coefficients(layer: Layer) -> Iterator[Finding]:
         yield _breach("coefficients", layer, "coeff in a product, expected a sum")
 
 
+NEVER_IN_PLACE = ("AbsVal", "Flatten", "Reshape", "Split")
 CONVOLUTIONS = ("Convolution", "Deconvolution")
+WINDOWED = (*CONVOLUTIONS, "Im2col", "Pooling")
 OUTPUTS = {
     "Convolution": ("num_output",),
     "Deconvolution": ("num_output",),
     "InnerProduct": ("num_output",),
     "Embed": ("num_output", "input_dim"),
+    "LSTM": ("num_output",),
+    "RNN": ("num_output",),
 }
 """Fields without a default, by layer type."""
 
@@ -209,6 +275,9 @@ PARAMETERS = {
     "Deconvolution": "convolution_param",
     "Eltwise": "eltwise_param",
     "Embed": "embed_param",
+    "Im2col": "convolution_param",
+    "LSTM": "recurrent_param",
+    "RNN": "recurrent_param",
     "InnerProduct": "inner_product_param",
     "Pooling": "pooling_param",
 }
@@ -218,16 +287,24 @@ LAYER_RULES: tuple[Callable[[Layer], Iterator[Finding]], ...] = (
     named_layers,
     include_or_exclude,
     blob_counts,
+    in_place,
     fields_per_blob,
     outputs,
     groups,
     kernel_sizes,
     strides_and_pads,
+    pooling_windows,
+    odd_regions,
     coefficients,
     param_count,
     fixed_statistics,
     unknown_types,
 )
+
+
+def is_sound(layer: Layer) -> bool:
+    """Whether Caffe takes the layer, as long as its bottoms fit."""
+    return all(finding.warning for rule in LAYER_RULES for finding in rule(layer))
 
 
 def _breach(rule: str, layer: Layer, message: str, subject: str = "") -> Finding:

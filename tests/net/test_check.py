@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from pycaffe_process import Pycaffe
 
 from caffesplit.formats import prototxt
 from caffesplit.net import graph
@@ -87,6 +88,106 @@ def test_each_rule_reports_its_breach_once_with_its_place(text, finding):
 def test_layers_of_different_phases_may_share_names_and_tops():
     both = 'layer {{ name: "data" type: "Data" top: "data" include {{ phase: {} }} }}\n'
     assert found(both.format("TRAIN") + both.format("TEST") + CONV) == []
+
+
+SMALL = DATA.replace("top:", "input_param { shape { dim: 2 dim: 4 } } top:")
+RELU = 'layer { name: "relu" type: "ReLU" bottom: "data" top: "data" }\n'
+READER = 'layer { name: "reader" type: "TanH" bottom: "data" top: "read" }\n'
+NOT_ALONE = [
+    (SMALL + READER + RELU, 3, "'reader'"),
+    (SMALL + RELU + READER + RELU.replace('"relu"', '"again"'), 4, "'reader'"),
+    (
+        SMALL + 'layer { name: "a" type: "Eltwise" bottom: "data" bottom: "data" top: "data" }',
+        2,
+        "'a'",
+    ),
+    (
+        SMALL + READER.replace("name:", "loss_weight: 1 name:") + RELU.replace("data", "read"),
+        3,
+        "'reader'",
+    ),
+]
+ALONE = [
+    SMALL + RELU + READER + READER.replace("read", "more"),
+    SMALL + RELU + RELU.replace('"relu"', '"again"') + READER,
+    SMALL + READER + RELU.replace("data", "read"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "reader"), NOT_ALONE)
+def test_a_layer_in_place_on_what_others_read_is_an_error(text, line, reader):
+    (finding,) = check_net(net(text))
+    assert (finding.rule, finding.at.line, finding.states) == ("lone-in-place", line, ())
+    assert f"which layer {reader} reads too, expected a top of another name" in finding.message
+
+
+@pytest.mark.parametrize("text", ALONE)
+def test_a_layer_in_place_behind_the_other_readers_or_before_them_is_none(text):
+    assert found(text) == []
+
+
+def test_caffe_refuses_what_is_not_alone_in_place(python_caffe):
+    with Pycaffe(python_caffe) as pycaffe:
+        assert not any(pycaffe(text) for text, _, _ in NOT_ALONE)
+        assert all(pycaffe(text) for text in ALONE)
+
+
+def fully_connected(name, outputs, more="", bottom="data", share_mode=""):
+    return (
+        f'layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}"\n'
+        f'  param {{ name: "w" {share_mode} }} '
+        f"inner_product_param {{ num_output: {outputs} bias_term: false {more} }} }}\n"
+    )
+
+
+PERMISSIVE = "share_mode: PERMISSIVE"
+WIDE = SMALL.replace('"data"', '"wide"').replace("dim: 4", "dim: 8")
+SHARED_MISFITS = [
+    (
+        SMALL + fully_connected("a", 3) + fully_connected("b", 5),
+        "layer 'b': shares 'w' as (5, 4), which layer 'a' has as (3, 4), expected equal shapes",
+    ),
+    (
+        SMALL + fully_connected("a", 3) + fully_connected("b", 3, "transpose: true"),
+        "layer 'b': shares 'w' as (4, 3), which layer 'a' has as (3, 4), expected equal shapes",
+    ),
+    (
+        SMALL + fully_connected("a", 3) + fully_connected("b", 5, share_mode=PERMISSIVE),
+        "layer 'b': shares 'w' as (5, 4), which layer 'a' has as (3, 4), expected as many values",
+    ),
+]
+SHARED = [
+    SMALL + fully_connected("a", 3) + fully_connected("b", 3),
+    SMALL + WIDE + fully_connected("a", 6) + fully_connected("b", 3, "", "wide", PERMISSIVE),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), SHARED_MISFITS)
+def test_blobs_of_different_shapes_that_share_their_values_are_an_error(text, message):
+    (finding,) = check_net(net(text))
+    assert (finding.rule, finding.message, finding.states) == ("shared-shapes", message, ())
+
+
+def test_old_nets_share_by_names_and_modes_of_their_own():
+    ip = (
+        'layers {{ name: "{}" type: INNER_PRODUCT bottom: "data" top: "{}" param: "w" {}\n'
+        "  inner_product_param {{ num_output: {} bias_term: false }} }}\n"
+    )
+    text = 'input: "data" input_dim: [2, 4, 1, 1]\n' + ip.format("a", "a", "", 3)
+    assert found(text + ip.format("b", "b", "", 3)) == []
+    (finding,) = check_net(net(text + ip.format("b", "b", "blob_share_mode: PERMISSIVE", 5)))
+    assert finding.message.endswith("expected as many values")
+
+
+def test_shapes_that_are_not_known_may_be_shared():
+    unknown = DATA + fully_connected("a", 3) + fully_connected("b", 3, share_mode=PERMISSIVE)
+    assert found(unknown) == []
+
+
+def test_caffe_refuses_to_share_what_does_not_fit(python_caffe):
+    with Pycaffe(python_caffe) as pycaffe:
+        assert not any(pycaffe(text) for text, _ in SHARED_MISFITS)
+        assert all(pycaffe(text) for text in SHARED)
 
 
 def test_stages_are_states_of_their_own():
