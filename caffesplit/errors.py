@@ -103,6 +103,12 @@ class SplitError(CaffesplitError):
     """A layer that cannot be split, or a plan that does not fit the net."""
 
 
+class FoldError(CaffesplitError):
+    """A fold that would compute something else than the net it is of."""
+
+    exit_code = 1
+
+
 class OutputError(CaffesplitError):
     """An output that must not be, or cannot be, written."""
 

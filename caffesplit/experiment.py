@@ -8,7 +8,7 @@ folder's parents. The folder found is the experiment's `root`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,29 +19,69 @@ from caffesplit.formats.snapshots import Snapshot
 from caffesplit.metric.history import KERNEL_TYPES, Array, History, kernels_first
 from caffesplit.net import graph
 from caffesplit.net.graph import Layer, Net
+from caffesplit.net.solver import NetNode, State, check_tests, net_nodes, nets_tested, train_state
+from caffesplit.net.sources import named_paths
 
-PATH_FIELDS = {
-    "data_param": ("source",),
-    "image_data_param": ("source", "root_folder", "mean_file"),
-    "hdf5_data_param": ("source",),
-    "infogain_loss_param": ("source",),
-    "window_data_param": ("source", "root_folder", "mean_file"),
-    "transform_param": ("mean_file",),
-}
-"""Fields of a layer that name files or folders, by the message that holds them."""
+
+@dataclass(frozen=True)
+class SolverNet:
+    """One of the nets that a solver names, in `field`, or holds itself."""
+
+    field: str
+    node: NetNode
+    """Its value in the solver's text."""
+    path: Path | None
+    """Its file; None for a net inside the solver."""
+    net: Net
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A solver with its net, its files found."""
+    """A solver with its nets, its files found."""
 
     solver_path: Path
     solver_tree: prototxt.Message
     solver: Any
     """SolverParameter, with Caffe's defaults."""
     root: Path
-    net_path: Path
-    net: Net
+    nets: tuple[SolverNet, ...]
+    """The one that is trained, then those that are only tested."""
+
+    @property
+    def net(self) -> Net:
+        """The net that is trained."""
+        return self.nets[0].net
+
+    @property
+    def net_path(self) -> Path:
+        """The file that the net stands in: its own or, where the solver holds it, the solver."""
+        return self.nets[0].path or self.solver_path
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that tell what is trained and tested: the solver and its nets."""
+        return tuple(
+            dict.fromkeys((self.solver_path, *(each.path for each in self.nets if each.path)))
+        )
+
+    @property
+    def uses(self) -> tuple[tuple[Net, State], ...]:
+        """The net in the state in which it is trained, then each that is tested, in that one."""
+        return (
+            (self.net, train_state(self.solver, self.net)),
+            *nets_tested(self.solver, [(each.field, each.net) for each in self.nets]),
+        )
+
+    def check_tests(self) -> None:
+        """Raise NetError unless the solver says of each tested net for how many batches."""
+        fields = [each.field for each in self.nets]
+        check_tests(self.solver, fields, str(self.solver_path))
+
+    @property
+    def train_layers(self) -> tuple[Layer, ...]:
+        """The layers of the net that is trained, as it is trained."""
+        net, state = self.uses[0]
+        return state.layers(net)
 
     @property
     def folder(self) -> Path:
@@ -134,8 +174,7 @@ class Experiment:
 
     @property
     def _kernel_layers(self) -> list[Layer]:
-        layers = (layer for layer in self.net.layers if layer.type in KERNEL_TYPES)
-        return [layer for layer in layers if layer.is_in("TRAIN")]
+        return [layer for layer in self.train_layers if layer.type in KERNEL_TYPES]
 
     def history(self, prefix: str | None = None) -> History:
         """The kernels of every layer that has some, at every snapshot, mapped on access.
@@ -180,24 +219,43 @@ def load(exp: Path | str, root: Path | str | None = None) -> Experiment:
     """The experiment in a folder, or of a solver file.
 
     Raises:
-        NetError: if there is no solver or no net, or more than one of them could be meant.
+        NetError: if there is no solver or no net to train, or more than one could be meant.
         PrototxtError: if a file does not parse.
     """
     solver_path = find_solver(Path(exp))
     tree = prototxt.load(solver_path)
     solver = schema.read(tree, "SolverParameter", str(solver_path)).message
-    field = tree.get("net")
-    if field is None or not solver.net:
-        raise NetError(
-            "a solver without `net`",
-            'the path of the net, as in net: "train_val.prototxt"',
-            "Write the net into one file and name it in `net`.",
-            Location(str(solver_path)),
-        )
     roots = [Path(root)] if root is not None else list(_candidate_roots(solver_path))
-    found_root, net_path = _find_net(field, solver.net, roots, solver_path)
-    net = graph.build(prototxt.load(net_path), str(net_path))
-    return Experiment(solver_path, tree, solver, found_root, net_path, net)
+    nets: list[SolverNet] = []
+    for field, node in net_nodes(tree, str(solver_path)):
+        path = None
+        if isinstance(node, prototxt.Scalar):
+            found_root, path = _find_net(field, node, roots, solver_path)
+            roots = [found_root]  # Where one of its paths starts from, all of them do.
+        net = next((each.net for each in nets if path and each.path == path), None)
+        nets.append(SolverNet(field, node, path, net or _net(node, path or solver_path)))
+    if len(roots) > 1:
+        roots = [_likeliest(roots, nets, solver_path.parent, solver.snapshot_prefix)]
+    return Experiment(solver_path, tree, solver, roots[0], tuple(nets))
+
+
+def _net(node: NetNode, path: Path) -> Net:
+    """The net in the file `path`, or the one that stands there as `node`."""
+    tree = node if isinstance(node, prototxt.Message) else prototxt.load(path)
+    return graph.build(tree, str(path))
+
+
+def _likeliest(roots: Sequence[Path], nets: Sequence[SolverNet], folder: Path, prefix: str) -> Path:
+    """The root of a solver that names no net's file: where its data is, or its snapshots would
+    go into its own folder; otherwise the first.
+    """
+    sources = [Path(path) for each in nets for _, path in named_paths(each.net.layers)]
+    relative = [path for path in sources if not path.is_absolute()]
+    for root in roots:
+        has_data = any(os.path.exists(root / path) for path in relative)  # noqa: PTH110
+        if has_data or (prefix and (root / prefix).parent.resolve() == folder.resolve()):
+            return root
+    return roots[0]
 
 
 def find_solver(exp: Path) -> Path:
@@ -227,21 +285,6 @@ def find_solver(exp: Path) -> Path:
     )
 
 
-def named_paths(net: Net) -> Iterator[tuple[prototxt.Field, str]]:
-    """The fields of a net that name files or folders, with their values."""
-    for layer in net.layers:
-        for holder in _fields(layer.field):
-            for field in _fields(holder):
-                is_path = field.name in PATH_FIELDS.get(holder.name, ())
-                value = field.value
-                if is_path and isinstance(value, prototxt.Scalar) and value.as_string():
-                    yield field, value.as_string()
-
-
-def _fields(field: prototxt.Field) -> tuple[prototxt.Field, ...]:
-    return field.value.fields if isinstance(field.value, prototxt.Message) else ()
-
-
 def _candidate_roots(solver_path: Path) -> Iterator[Path]:
     """Where a solver's paths may start from, most likely first.
 
@@ -254,16 +297,17 @@ def _candidate_roots(solver_path: Path) -> Iterator[Path]:
 
 
 def _find_net(
-    field: prototxt.Field, name: str, roots: list[Path], solver_path: Path
+    field: str, node: prototxt.Scalar, roots: list[Path], solver_path: Path
 ) -> tuple[Path, Path]:
     """The first root below which the net exists, and the net.
 
     A net whose recorded path is gone (the folder was moved) is also looked for under the last
     parts of that path.
     """
+    name = node.as_string()
     found = [(root, root / name) for root in roots if (root / name).is_file()]
     if found:
-        _refuse_ambiguity(field, found, solver_path)
+        _refuse_ambiguity(node, found, solver_path)
         return found[0]
     for root in roots:
         for end in _ends(name):
@@ -271,10 +315,10 @@ def _find_net(
                 return root, root / end
     shown = ", ".join(str(root) for root in roots[:4]) + (", …" if len(roots) > 4 else "")
     raise NetError(
-        f'net "{name}" does not exist',
-        f"a file below one of {shown}",
+        f'{field} "{name}" does not exist',
+        f"a file below {'one of ' if len(roots) > 1 else ''}{shown}",
         "Give the folder its path starts from: --root DIR.",
-        field.location(),
+        node.location(),
     )
 
 
@@ -285,7 +329,7 @@ def _ends(path: str) -> Iterator[Path]:
 
 
 def _refuse_ambiguity(
-    field: prototxt.Field, found: list[tuple[Path, Path]], solver_path: Path
+    node: prototxt.Scalar, found: list[tuple[Path, Path]], solver_path: Path
 ) -> None:
     """Refuse to choose between the working directory's net and the solver's neighbour."""
     (first_root, first), folder = found[0], solver_path.resolve().parent
@@ -295,5 +339,5 @@ def _refuse_ambiguity(
             f"two nets could be meant: {first} and {beside[0]}",
             "one",
             f"Say where the solver's paths start from: --root {first_root} or --root {folder}.",
-            field.location(),
+            node.location(),
         )

@@ -72,7 +72,7 @@ def test_two_nets_that_could_be_meant_are_not_chosen_between(tmp_path, monkeypat
     with pytest.raises(NetError) as caught:
         load(folder)
     message = shown(caught.value)
-    assert message.startswith(f"{folder}/solver.prototxt:1:1: two nets could be meant: ")
+    assert message.startswith(f"{folder}/solver.prototxt:1:6: two nets could be meant: ")
     assert message.endswith(f"--root {tmp_path} or --root {folder}.")
 
 
@@ -83,7 +83,7 @@ def test_a_missing_net_says_where_it_was_looked_for(tmp_path, monkeypatch):
         load(folder)
     first, *_, last = shown(caught.value).splitlines()
     assert first.startswith(
-        f'{folder}/solver.prototxt:1:1: net "nowhere/net2.prototxt" does not exist, '
+        f'{folder}/solver.prototxt:1:6: net "nowhere/net2.prototxt" does not exist, '
         f"expected a file below one of {tmp_path}, {folder}, "
     )
     assert last == "Give the folder its path starts from: --root DIR."
@@ -94,9 +94,84 @@ def test_a_solver_without_a_net_is_refused(tmp_path):
     with pytest.raises(NetError) as caught:
         load(solver)
     assert shown(caught.value) == (
-        f"{solver}: a solver without `net`, expected the path of the net, as in net: "
-        '"train_val.prototxt"\nWrite the net into one file and name it in `net`.'
+        f"{solver}: a solver without a net to train, expected one of net, net_param, train_net, "
+        'train_net_param\nName the net, as in net: "train_val.prototxt".'
     )
+
+
+def test_train_and_test_nets_are_all_found_the_trained_one_first(tmp_path):
+    write(tmp_path / "exp/train.prototxt", NET)
+    write(tmp_path / "exp/test.prototxt", NET.replace("conv", "other"))
+    solver = write(
+        tmp_path / "exp/solver.prototxt",
+        'test_net: "exp/test.prototxt" test_net: "exp/train.prototxt" '
+        'train_net: "exp/train.prototxt" test_iter: [1, 2]',
+    )
+    found = load(solver)
+    assert [(each.field, each.path.name) for each in found.nets] == [
+        ("train_net", "train.prototxt"),
+        ("test_net", "test.prototxt"),
+        ("test_net", "train.prototxt"),
+    ]
+    assert found.net_path == tmp_path / "exp/train.prototxt"
+    assert found.net is found.nets[0].net is found.nets[2].net
+    assert found.paths == (
+        solver,
+        *(tmp_path / f"exp/{name}.prototxt" for name in ("train", "test")),
+    )
+    assert [state.phase for _, state in found.uses] == ["TRAIN", "TEST", "TEST"]
+
+
+def test_a_net_inside_the_solver_stands_at_the_solvers_path(tmp_path):
+    solver = write(tmp_path / "exp/solver.prototxt", f"net_param {{\n{NET}}}\ntest_iter: 1")
+    found = load(solver)
+    assert found.net_path == solver
+    assert found.paths == (solver,)
+    assert found.kernel_layers == ("conv",)
+    assert found.nets[0].path is None
+    assert str(found.net.layers[1].location) == f"{solver}:3:1"
+
+
+def test_without_a_nets_path_the_root_is_where_data_is_or_snapshots_stay_in_the_folder(
+    tmp_path, monkeypatch
+):
+    solver = write(tmp_path / "exp/base/solver.prototxt", f"net_param {{ {NET} }}")
+    assert load(solver).root == solver.parent
+    monkeypatch.chdir(tmp_path)
+    solver.write_text(f'net_param {{ {NET} }} snapshot_prefix: "snap"')
+    assert load(solver).root == solver.parent
+    solver.write_text(f'net_param {{ {NET} }} snapshot_prefix: "base/snap"')
+    assert load(solver).root == tmp_path / "exp"
+    (tmp_path / "data/lmdb").mkdir(parents=True)
+    assert load(solver).root == tmp_path
+
+
+def test_all_paths_of_a_solver_start_from_one_folder(tmp_path):
+    write(tmp_path / "exp/train.prototxt", NET)
+    write(tmp_path / "exp/base/test.prototxt", NET)
+    solver = write(
+        tmp_path / "exp/base/solver.prototxt",
+        'train_net: "exp/train.prototxt"\ntest_net: "nowhere/test.prototxt"',
+    )
+    with pytest.raises(NetError) as caught:
+        load(solver)
+    assert shown(caught.value).splitlines()[0] == (
+        f'{solver}:2:11: test_net "nowhere/test.prototxt" does not exist, '
+        f"expected a file below {tmp_path}"
+    )
+
+
+def test_the_layers_that_are_trained_are_those_of_the_solvers_state(tmp_path):
+    folder = experiment(tmp_path)
+    net = folder / "net.prototxt"
+    staged = NET.replace("conv", "staged").replace(
+        'top: "staged"', 'top: "s" include { stage: "b" }'
+    )
+    net.write_text(NET + staged[staged.index("layer {", 1) :])
+    assert load(folder).kernel_layers == ("conv",)
+    solver = folder / "solver.prototxt"
+    solver.write_text(solver.read_text() + 'train_state { stage: "b" }')
+    assert load(folder).kernel_layers == ("conv", "staged")
 
 
 def test_the_solver_is_found_by_its_name(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from caffesplit.cli import options
 
 if TYPE_CHECKING:
     from caffesplit.experiment import Experiment
+    from caffesplit.formats.layers import LayerRecord
     from caffesplit.net.findings import Finding
     from caffesplit.net.graph import Net
 
@@ -28,54 +29,94 @@ if TYPE_CHECKING:
 )
 @options.root
 def command(target: Path, weights: Path | None, root: str | None) -> None:
-    """Check the net of EXP, or NET itself; exit code 1 if a rule is broken.
+    """Check the nets of EXP, or NET itself; exit code 1 if a rule is broken.
 
     What only a fork may know (fields, layer types), and data of EXP that is not there, is a
     warning, and no failure.
     """
     from caffesplit.formats import caffemodel
-    from caffesplit.net import check
-    from caffesplit.net.findings import counted, limited
+    from caffesplit.net.findings import counted
 
-    net, experiment = _load(target, root)
-    findings = check.check_net(net)
+    nets, experiment = _load(target, root)
+    stored = caffemodel.index(weights).layers if weights else ()
+    findings: list[Finding] = []
+    for net, phases in nets:
+        findings += _net_findings(net, phases)
+        if weights:
+            findings += _weight_findings(net, stored, trained=net is nets[0][0])
     if experiment:
-        findings += limited(_missing_sources(experiment))
-    if weights is not None:
-        stored = caffemodel.index(weights).layers
-        findings += check.check_weights(net, {layer.name: layer.blobs for layer in stored})
+        findings += _solver_findings(experiment)
     for finding in findings:
         click.echo(str(finding))
     errors = sum(finding.count for finding in findings if not finding.warning)
     warnings = sum(finding.count for finding in findings if finding.warning)
+    several = f"{counted(len(nets), 'net')}, " if len(nets) > 1 else ""
+    layers = sum(len(net.layers) for net, _ in nets)
     click.echo(
-        f"{target}: {counted(len(net.layers), 'layer')}, {counted(errors, 'error')}, "
+        f"{target}: {several}{counted(layers, 'layer')}, {counted(errors, 'error')}, "
         f"{counted(warnings, 'warning')}"
     )
     sys.exit(1 if errors else 0)
 
 
-def _load(target: Path, root: str | None) -> tuple[Net, Experiment | None]:
-    """The net that a prototxt holds itself, or an experiment's."""
+def _load(target: Path, root: str | None) -> tuple[list[tuple[Net, set[str]]], Experiment | None]:
+    """The net that a prototxt holds itself, or an experiment's, with the phases they serve in."""
     from caffesplit.experiment import load
     from caffesplit.formats import prototxt
     from caffesplit.net import graph
+    from caffesplit.net.solver import phases
 
     if target.is_file():
         tree = prototxt.load(target)
         if tree.get("layer") or tree.get("layers"):
-            return graph.build(tree, str(target)), None
+            return [(graph.build(tree, str(target)), set(graph.PHASES))], None
     experiment = load(target, root)
-    return experiment.net, experiment
+    nets: dict[int, tuple[Net, set[str]]] = {}
+    for each in experiment.nets:
+        nets.setdefault(id(each.net), (each.net, set()))[1].update(phases(each.field))
+    return list(nets.values()), experiment
+
+
+def _net_findings(net: Net, phases: set[str]) -> Iterator[Finding]:
+    """What is wrong with a net in the phases in which it is used."""
+    from caffesplit.net.check import check_net
+
+    for finding in check_net(net):
+        used = (f"phase {phase}" in state for state in finding.states for phase in phases)
+        if not finding.states or any(used):
+            yield finding
+
+
+def _weight_findings(net: Net, stored: Sequence[LayerRecord], trained: bool) -> Iterator[Finding]:
+    """Where the weights do not fit; the nets that only test need not have all of their layers."""
+    from caffesplit.net.check import check_weights
+
+    for finding in check_weights(net, {layer.name: layer.blobs for layer in stored}):
+        if trained or not finding.warning:
+            yield finding
+
+
+def _solver_findings(experiment: Experiment) -> tuple[Finding, ...]:
+    from caffesplit.errors import NetError
+    from caffesplit.net.findings import Finding, limited
+
+    findings = limited(_missing_sources(experiment))
+    try:
+        experiment.check_tests()
+    except NetError as error:
+        message = f"{error.found}, expected {error.expected}"
+        findings += (Finding("tested-nets", message, error.at),)
+    return findings
 
 
 def _missing_sources(experiment: Experiment) -> Iterator[Finding]:
     """Files and folders that the layers of any phase read from, and that do not exist."""
-    from caffesplit.experiment import named_paths
     from caffesplit.net.findings import Finding
+    from caffesplit.net.sources import named_paths
 
     root = experiment.root.resolve()
-    for field, path in named_paths(experiment.net):
+    nets = {id(each.net): each.net for each in experiment.nets}
+    for field, path in named_paths(layer for net in nets.values() for layer in net.layers):
         place = os.path.join(root, path)  # noqa: PTH118
         if not os.path.exists(place):  # noqa: PTH110 - a Path raises for names too long
             message = f'{field.name} "{path}" does not exist; expected {place}'

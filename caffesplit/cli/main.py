@@ -11,7 +11,10 @@ import click
 
 from caffesplit.errors import CaffesplitError
 
-VERBS = ("tpm", "norms", "plan", "split", "check", "train", "log", "plot", "data", "demo")
+VERBS = (
+    *("tpm", "norms", "plan", "split", "check", "train", "fold", "log", "plot"),
+    *("upgrade", "convert", "data", "demo"),
+)
 """In the order of the work; each is a module of this package with a `command`."""
 
 

@@ -164,7 +164,7 @@ def decision(function: F) -> F:
     )
     @click.option(
         "--method",
-        type=click.Choice(["residual", "extension"]),
+        type=click.Choice(["residual", "extension", "skip"]),
         help="Form of the split.  [default: residual]",
     )
     @click.option(
@@ -226,7 +226,7 @@ def check_outputs(
         raise OutputError(
             "two outputs of one name", "a name for each", at=Location(str(targets[0]))
         )
-    inputs = [experiment.solver_path, experiment.net_path]
+    inputs = list(experiment.paths)
     inputs += [snapshot.path for snapshot in experiment.snapshots(prefix)]
     check_targets(targets, force=force, inputs=inputs)
 

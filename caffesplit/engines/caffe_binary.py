@@ -120,6 +120,8 @@ def _command(job: Job, caffe: Path) -> list[str]:
         command.append(f"--weights={job.weights}")
     if job.snapshot:
         command.append(f"--snapshot={job.snapshot}")
+    if job.level:
+        command.append(f"--level={job.level}")
     if job.gpu:
         command.append(f"--gpu={job.gpu}")
     return command

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from caffesplit.engines import logfile, start
 from caffesplit.errors import EngineError, Location, NetError, OutputError
-from caffesplit.experiment import Experiment, named_paths
-from caffesplit.formats import snapshots
-from caffesplit.formats.prototxt import Field
+from caffesplit.experiment import Experiment
+from caffesplit.formats import snapshots, solverstate
+from caffesplit.formats.prototxt import Field, Scalar
+from caffesplit.net.sources import named_paths
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Job:
         weights: a caffemodel to start from, at iteration 0.
         snapshot: a solverstate to go on from, at its iteration.
         gpu: ids as Caffe takes them, "0", "0,1" or "all"; None leaves it to the solver.
+        level: of the NetState to train in; Caffe's command line has one of its own.
         goes_on: whether this continues the run that has written the log.
         replaced: files of an earlier run, removed before this one starts.
     """
@@ -33,6 +35,7 @@ class Job:
     weights: Path | None = None
     snapshot: Path | None = None
     gpu: str | None = None
+    level: int = 0
     goes_on: bool = False
     replaced: tuple[Path, ...] = ()
 
@@ -80,23 +83,26 @@ def prepare(
     """The job that trains an experiment, after a look at everything Caffe would stumble over.
 
     Where neither weights nor a snapshot are given, the experiment's own init.solverstate or
-    init.caffemodel is the start. The log is the experiment's train.log unless given. A run goes
-    on if `snapshot` is given; any other one must not find an earlier run's snapshots, unless
-    `force` has them replaced. The folder of `snapshot_prefix`, which Caffe does not create, is
-    created.
+    init.caffemodel (or their HDF5 forms, `.h5`) is the start. The log is the experiment's
+    train.log unless given. A run goes on if `snapshot` is given; any other one must not find an
+    earlier run's snapshots, unless `force` has them replaced. The folder of `snapshot_prefix`,
+    which Caffe does not create, is created.
 
     Raises:
-        EngineError: if weights and snapshot are both given, or one of them does not exist.
+        EngineError: if weights and snapshot are both given, or one of them does not exist; if
+            the snapshot is of the last iteration.
         WeightsError: if the weights or the snapshot are damaged, or another net's.
-        NetError: if the net or one of its data sources is not where Caffe will look for it.
+        NetError: if a net or one of its data sources is not where Caffe will look for it, or the
+            solver does not say how long each is tested.
         OutputError: if there are earlier snapshots and `force` is false, or the run would start
             from one that it replaces; if the log or the snapshots' folder cannot be written.
     """
     goes_on = snapshot is not None
     if weights is None and snapshot is None:
-        snapshot = _existing(experiment.folder / "init.solverstate")
-        weights = None if snapshot else _existing(experiment.folder / "init.caffemodel")
+        snapshot = _existing(experiment.folder, "init.solverstate")
+        weights = None if snapshot else _existing(experiment.folder, "init.caffemodel")
     earlier = {} if goes_on else snapshots.files(experiment.snapshot_prefix)
+    _, trained = experiment.uses[0]
     job = Job(
         solver=experiment.solver_path.resolve(),
         root=experiment.root.resolve(),
@@ -104,51 +110,71 @@ def prepare(
         weights=weights and weights.resolve(),
         snapshot=snapshot and snapshot.resolve(),
         gpu=gpu,
+        level=trained.level,
         goes_on=goes_on,
         replaced=tuple(earlier),
     )
-    _check_net(experiment)
+    _check_nets(experiment)
+    experiment.check_tests()
     _check_sources(experiment)
     begin = _checked_start(experiment, job)
     start.check_replacement(experiment, earlier, begin, force)
-    logfile.check(job.log, (experiment.solver_path, experiment.net_path, *begin))
+    logfile.check(job.log, (*experiment.paths, *begin))
     if log is not None:
         logfile.check_content(job.log)
     _make_snapshot_folder(experiment)
     return job
 
 
-def _existing(path: Path) -> Path | None:
-    return path if path.is_file() else None
+def _existing(folder: Path, name: str) -> Path | None:
+    """The file, or its HDF5 form."""
+    return next((path for path in (folder / name, folder / f"{name}.h5") if path.is_file()), None)
 
 
 def _checked_start(experiment: Experiment, job: Job) -> tuple[Path, ...]:
     """The files that the run starts from, each looked into."""
     if job.snapshot:
-        return job.snapshot, start.check_snapshot(experiment, job.snapshot)
+        weights = start.check_snapshot(experiment, job.snapshot)
+        _check_iterations_left(experiment, job.snapshot)
+        return job.snapshot, weights
     if job.weights:
         start.check_weights(experiment, job.weights)
         return (job.weights,)
     return ()
 
 
-def _check_net(experiment: Experiment) -> None:
-    if not (experiment.root / experiment.solver.net).is_file():
-        raise NetError(
-            f"the net lies at {experiment.net_path}, which is not where the solver names it",
-            f"it at {experiment.root / experiment.solver.net}",
-            "Correct the solver's `net` and `snapshot_prefix`; Caffe takes them as they are.",
-            Location(str(experiment.solver_path)),
+def _check_iterations_left(experiment: Experiment, snapshot: Path) -> None:
+    iteration, last = solverstate.read(snapshot).iteration, experiment.solver.max_iter
+    if iteration >= last:
+        raise EngineError(
+            f"nothing left to train: the snapshot is of iteration {iteration}",
+            f"an earlier one than the solver's max_iter, {last}",
+            f"Raise max_iter in {experiment.solver_path}.",
+            Location(str(snapshot)),
         )
 
 
+def _check_nets(experiment: Experiment) -> None:
+    """Check that all nets lie where the solver names them."""
+    for each in experiment.nets:
+        if isinstance(each.node, Scalar):
+            expected = experiment.root / each.node.as_string()
+            if not expected.is_file():
+                raise NetError(
+                    f"the net lies at {each.path}, which is not where the solver names it",
+                    f"it at {expected}",
+                    f"Correct the solver's `{each.field}` and `snapshot_prefix`; Caffe takes them "
+                    "as they are.",
+                    Location(str(experiment.solver_path)),
+                )
+
+
 def _check_sources(experiment: Experiment) -> None:
-    """Check that all files and folders exist which the net's layers read from."""
-    phases = ("TRAIN", "TEST") if experiment.solver.test_iter else ("TRAIN",)
-    layers = [layer for layer in experiment.net.layers if any(map(layer.is_in, phases))]
-    for field, path in named_paths(replace(experiment.net, layers=tuple(layers))):
-        if not (experiment.root / path).exists():
-            raise _missing_source(experiment, field, path)
+    """Check that all files and folders exist which the nets' layers read from."""
+    for net, state in experiment.uses:
+        for field, path in named_paths(state.layers(net)):
+            if not (experiment.root / path).exists():
+                raise _missing_source(experiment, field, path)
 
 
 def _missing_source(experiment: Experiment, field: Field, path: str) -> NetError:

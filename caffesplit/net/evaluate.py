@@ -40,7 +40,7 @@ def forward(
     return values
 
 
-def spatial(layer: Layer, axes: int) -> list[tuple[int, int, int, int]]:
+def _spatial(layer: Layer, axes: int) -> list[tuple[int, int, int, int]]:
     """Kernel, stride, pad and dilation of a convolution along each of its spatial axes.
 
     Source: BaseConvolutionLayer::LayerSetUp (src/caffe/layers/base_conv_layer.cpp).
@@ -79,7 +79,7 @@ def statistics(layer: Layer, blobs: Sequence[Blob]) -> tuple[Values, Values]:
 
 def _convolution(layer: Layer, bottoms: Bottoms, blobs: Sequence[Blob]) -> list[Values]:
     (image,), (weight, *bias) = (bottom[0] for bottom in bottoms), blobs
-    axes = spatial(layer, image.ndim - 1)
+    axes = _spatial(layer, image.ndim - 1)
     padded = np.pad(image, [(0, 0), *((pad, pad) for _, _, pad, _ in axes)])
     sizes = [
         (size - (dilation * (kernel - 1) + 1)) // stride + 1

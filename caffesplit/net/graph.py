@@ -139,7 +139,7 @@ def _legacy_layer(message: Any, field: prototxt.Field) -> Layer:
         raise NetError(
             "a layer in the V0 format of 2013",
             "`layer { name: … type: … }`",
-            "Upgrade the net first: Caffe's upgrade_net_proto_text does it.",
+            "Upgrade the net first: `caffesplit upgrade NET -o OUT`.",
             field.location(),
         )
     type_name = V1_TYPES.get(message.type, "")

@@ -232,7 +232,7 @@ def _scale(layer: Layer, bottoms: Sequence[Partial]) -> tuple[Partial, ...]:
     """Scale and Bias: by the second bottom, or by a learned blob over some of the axes."""
     scale = layer.message.bias_param if layer.type == "Bias" else layer.message.scale_param
     bottom, *others = bottoms
-    if len(others) == 1 and not others[0]:
+    if others == [()] and not getattr(scale, "bias_term", False):
         return (bottom,)
     axis = axis_of(bottom, scale.axis)
     axes = len(others[0]) if others else scale.num_axes

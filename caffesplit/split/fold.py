@@ -14,7 +14,7 @@ import numpy as np
 
 from caffesplit.net import evaluate, graph
 from caffesplit.net.graph import Layer, Net
-from caffesplit.split import fold_text
+from caffesplit.split import fold_text, geometry
 from caffesplit.split.fold_blocks import Block, Obstacle, Scope, Weights, blocks
 from caffesplit.split.fold_steps import CONVOLVING
 from caffesplit.split.linear import Axis, Blob, Linear
@@ -79,7 +79,7 @@ def blobs(folded: FoldedLayer) -> tuple[Blob, ...]:
     group = own.group
     outputs, channels = own.outputs // group, own.channels // group
     extents = [axis.kernel for axis in own.axes]
-    parameter = getattr(layer.message, fold_text.PARAMETERS[layer.type])
+    parameter = getattr(layer.message, geometry.PARAMETERS[layer.type])
     transposed = layer.type == "InnerProduct" and parameter.transpose
     if transposed:
         kernel = np.empty((channels, own.outputs), np.float32).T
@@ -146,9 +146,7 @@ def _template(block: Block) -> Layer:
 
 
 def _axes(layer: Layer, own: Linear) -> tuple[Axis, ...]:
-    if layer.type == "InnerProduct":
-        return ()
-    return tuple(Axis(*values) for values in evaluate.spatial(layer, len(own.axes)))
+    return geometry.read(layer, len(own.axes)).axes
 
 
 def _shape(block: Block, extra: int) -> tuple[int, ...]:
@@ -159,7 +157,7 @@ def _shape(block: Block, extra: int) -> tuple[int, ...]:
             outer = max(layer.message.inner_product_param.axis, 1)
             return (*[1] * outer, own.channels)
     sizes = [
-        axis.dilation * (axis.kernel - 1) + 1 + (3 + position) * axis.stride + extra
+        axis.dilation * (axis.kernel - 1) + 1 + (1 + position) * axis.stride + extra
         for position, axis in enumerate(own.axes)
     ]
     return (1, own.channels, *sizes)

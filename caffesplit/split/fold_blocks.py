@@ -126,13 +126,16 @@ class _Graph:
             obstacles, changed = [], False
             for index in sorted(self._nodes):
                 node = self._nodes.get(index)
-                if node is None or not self._is_in_scope(node, scope):
+                if node is None:
                     continue
-                try:
-                    self._reduce(node)
-                    changed = True
-                except UnfoldableError as error:
-                    obstacles.append(Obstacle(self.net.layers[node.last], str(error)))
+                if node.map is not None:
+                    changed |= self._absorb(node, node.map)
+                elif self._is_in_scope(node, scope):
+                    try:
+                        self._reduce(node)
+                        changed = True
+                    except UnfoldableError as error:
+                        obstacles.append(Obstacle(self.net.layers[node.last], str(error)))
             if not changed:
                 return tuple(obstacles)
 
@@ -159,8 +162,6 @@ class _Graph:
                 self._readers[top].discard((node.last, position))
 
     def _is_in_scope(self, node: _Node, scope: Scope) -> bool:
-        if len(node.members) > 1:
-            return False
         layer = self.net.layers[node.last]
         if layer.type in JOINS:
             return len(layer.bottoms) > 1
@@ -186,17 +187,23 @@ class _Graph:
         paths = self._paths(join)
         members = {node.last: node for path in paths for node, _ in path.nodes}
         self._refuse_other_readers(paths)
-        follower = self._follower(join)
-        own = self._joined(join, paths)
-        nodes = [*members.values(), join]
-        if follower is not None and follower.step is not None:
-            try:
-                mixed = linear.then(own, follower.step.map(own.outputs, len(own.axes), 0))
-                self._replace([*nodes, follower], paths[0].values[-1], mixed, is_joined=True)
-                return
-            except UnfoldableError:
-                pass
-        self._replace(nodes, paths[0].values[-1], own, is_joined=True)
+        own, source = self._joined(join, paths), paths[0].values[-1]
+        joined = _Node(self._members([*members.values(), join]), (source,), None)
+        if not self._absorb(joined, own):
+            self._replace([*members.values(), join], source, own, is_joined=True)
+
+    def _absorb(self, joined: _Node, own: Linear) -> bool:
+        """Take the 1×1 layer right behind a block's Concat into the block, if there is one."""
+        follower = self._follower(joined)
+        if follower is None or follower.step is None:
+            return False
+        nodes = [self._nodes[index] for index in joined.members if index in self._nodes]
+        try:
+            mixed = linear.then(own, follower.step.map(own.outputs, len(own.axes), 0))
+            self._replace([*nodes, follower], joined.bottoms[0], mixed, is_joined=True)
+        except UnfoldableError:
+            return False
+        return True
 
     def _reduce_sequence(self, node: _Node) -> None:
         """The node and the convolution before it."""
@@ -332,9 +339,12 @@ class _Graph:
             )
         for node in nodes:
             self._remove(node)
-        members = tuple(sorted(index for node in nodes for index in node.members))
+        members = self._members(nodes)
         whole = Step(lambda channels, axes, top: own, own.channels, len(own.axes))
         self._add(_Node(members, (source,), whole, "", own, is_joined, count))
+
+    def _members(self, nodes: Sequence[_Node]) -> tuple[int, ...]:
+        return tuple(sorted(index for node in nodes for index in node.members))
 
     def _convolves(self, node: _Node) -> bool:
         return any(self.net.layers[index].type in CONVOLVING for index in node.members)

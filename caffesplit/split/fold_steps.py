@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffesplit.net.evaluate import spatial, statistics
+from caffesplit.errors import SplitError
+from caffesplit.net.evaluate import statistics
 from caffesplit.net.graph import Layer
-from caffesplit.split import linear
-from caffesplit.split.linear import Axis, Blob, Linear, UnfoldableError
+from caffesplit.split import geometry, linear
+from caffesplit.split.geometry import PARAMETERS
+from caffesplit.split.linear import Blob, Linear, UnfoldableError
 
 CHANNELWISE = ("BatchNorm", "Scale", "Bias")
 """Layers of learned factors and shifts, one per channel."""
 
-CONVOLVING = ("Convolution", "InnerProduct")
+CONVOLVING = tuple(PARAMETERS)
 """Layers of kernels: what a block of linear layers can become."""
 
 
@@ -48,14 +50,17 @@ def step(layer: Layer, blobs: Sequence[Blob]) -> Step:
         raise UnfoldableError(f"its params are shared ({', '.join(layer.shared_params)})")
     if layer.message.loss_weight:
         raise UnfoldableError("it has a loss_weight")
-    return STEPS[layer.type](layer, blobs)
+    try:
+        return STEPS[layer.type](layer, blobs)
+    except SplitError as error:  # A geometry that Caffe would refuse.
+        raise UnfoldableError(error.found) from None
 
 
 def _convolution(layer: Layer, blobs: Sequence[Blob]) -> Step:
     if layer.message.convolution_param.axis != 1:
         raise UnfoldableError("its channels are not on axis 1")
     weight, *bias = _learned(layer, blobs)
-    axes = tuple(Axis(*values) for values in spatial(layer, weight.ndim - 2))
+    axes = geometry.read(layer, weight.ndim - 2).axes
     own = linear.convolution(weight, bias[0] if bias else None, layer.group, axes)
     return Step(lambda channels, axes, top: own, own.channels, len(own.axes))
 

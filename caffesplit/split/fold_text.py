@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
 
-from caffesplit.formats.prototxt import Field, Message, Scalar, quote
+from caffesplit.formats.prototxt import Field, Message, Scalar
 from caffesplit.net.graph import Layer
 from caffesplit.split.fold_blocks import Block
+from caffesplit.split.geometry import PARAMETERS
+from caffesplit.split.layer_text import with_text
 from caffesplit.split.linear import Axis, Linear
-
-PARAMETERS = {"Convolution": "convolution_param", "InnerProduct": "inner_product_param"}
 
 
 def stem(names: Sequence[str]) -> str:
@@ -30,7 +30,7 @@ def folded_layer(template: Layer, name: str, block: Block, old: Sequence[Axis]) 
         ("top", template.tops[0], block.layers[-1].tops[0]),
     ):
         if text != old_text:
-            message = message.with_field_set(field, _quoted_as(message.get(field), text))
+            message = with_text(message, field, text)
     parameter = message.get(PARAMETERS[template.type])
     assert parameter is not None
     changed = _parameter(parameter.as_message(), template, block.map, old)
@@ -86,14 +86,6 @@ def _with_extents(message: Message, name: str, values: list[int], default: int |
             message = message.with_field_set(f"{name}_{side}", str(value))
         return message
     return message.appended(*(Field(single, Scalar(str(value))) for value in values))
-
-
-def _quoted_as(old: Field | None, text: str) -> str:
-    """The text as a string in the quotes of the one that stands there."""
-    raw = str(old.value) if old is not None else '"'
-    if raw[:1] != "'":
-        return quote(text)
-    return "'" + quote(text)[1:-1].replace("'", r"\'") + "'"
 
 
 def _is_one(words: tuple[str, ...]) -> bool:

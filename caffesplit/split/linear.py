@@ -114,8 +114,10 @@ def convolution(weight: Blob, bias: Blob | None, group: int, axes: tuple[Axis, .
         return dense[:, wanted]
 
     offsets = np.zeros(len(weight)) if bias is None else bias.reshape(-1).astype(np.float64)
-    blocks = np.kron(np.eye(group, dtype=bool), np.ones((outputs, share), bool))
-    return Linear(share * group, axes, columns, offsets, blocks if group > 1 else None)
+    pattern = None
+    if group > 1:
+        pattern = np.kron(np.eye(group, dtype=bool), np.ones((outputs, share), bool))
+    return Linear(share * group, axes, columns, offsets, pattern)
 
 
 def diagonal(scale: Matrix, shift: Matrix, axes: int) -> Linear:
@@ -256,7 +258,7 @@ def _mixed(matrix: Matrix, weight: Matrix) -> Matrix:
     if (np.count_nonzero(matrix, axis=1) <= 1).all():
         picked = np.abs(matrix).argmax(axis=1)
         factors = matrix[np.arange(len(matrix)), picked]
-        chosen = weight[picked]
+        chosen: Matrix = weight[picked]
         if (factors == 1).all():
             return chosen
         scaled: Matrix = chosen * factors.reshape(-1, *[1] * (weight.ndim - 1))

@@ -13,7 +13,7 @@ from caffesplit.errors import SplitError, listed
 from caffesplit.metric.trajectory import LayerScores, WindowScores
 from caffesplit.split.partition import partition
 
-METHODS = ("residual", "extension")
+METHODS = ("residual", "extension", "skip")
 
 
 @dataclass(frozen=True)

@@ -11,55 +11,71 @@ import numpy.typing as npt
 
 from caffesplit.errors import Location, SplitError
 from caffesplit.net.check import check_weights
-from caffesplit.net.graph import PHASES, Layer, Net
+from caffesplit.net.graph import Layer, Net
+from caffesplit.net.wiring import wire
+from caffesplit.split import geometry
+from caffesplit.split.geometry import PARAMETERS, Geometry
+
+Weights = Mapping[str, Sequence[npt.NDArray[np.float32]]]
+"""Layer name → its blobs, as Caffe stores them."""
+
+NO_FORM = {
+    "Deconvolution": "Its kernels are one per input channel; the forms take apart output channels.",
+    "Embed": "It has rows that inputs choose, no kernels.",
+}
+"""Why some layers with weights cannot be split."""
 
 
-def splittable(
-    net: Net, weights: Mapping[str, Sequence[npt.NDArray[np.float32]]], name: str
-) -> Layer:
-    """The layer of this name, if it can be split.
+def splittable(net: Net, weights: Weights, name: str) -> Layer:
+    """The layer of this name that training uses, if it can be split.
+
+    Where each phase has a layer of its own under the name, all of them are looked at.
 
     Raises:
-        SplitError: if it cannot, saying why, at the layer's place in the net.
+        SplitError: if one cannot be split, saying why, at the layer's place in the net.
     """
-    layer = _only_layer(net, name)
-    check_convolution(net, layer)
-    _check_phases(layer)
-    _check_params(layer)
-    _check_blobs(net, layer, weights)
-    return layer
-
-
-def _only_layer(net: Net, name: str) -> Layer:
-    layers = net.named(name)
-    if not layers:
-        names = [layer.name for layer in net.layers]
-        close = difflib.get_close_matches(name, names, n=1)
-        remedy = f"Did you mean {close[0]!r}?" if close else f"Layers: {', '.join(names)}."
-        raise SplitError(f"no layer {name!r}", "a layer of the net", remedy, _place(net))
-    if len(layers) > 1:
+    layers = _named(net, name)
+    for layer in layers:
+        check_layer(net, layer)
+        _check_params(layer)
+    _check_phases(net, layers)
+    trained = next(layer for layer in layers if _is_trained(layer))
+    _check_blobs(net, trained, weights)
+    own = layer_geometry(trained, weights)
+    for layer in layers:
+        check_alike(layer, own)
+    size = own.num_output // own.group
+    if size < 2:
+        per_group = " per group" if own.group > 1 else ""
         raise _refusal(
-            layers[1],
-            f"{len(layers)} layers named {name!r}, one per phase",
-            "one layer that both phases use",
+            trained,
+            f"layer {name!r} with {size} kernel{per_group}",
+            f"two kernels{per_group} at least, one fast and one slow",
         )
-    return layers[0]
+    return trained
 
 
-def check_convolution(net: Net, layer: Layer) -> None:
-    """Raise SplitError unless the layer is a convolution with one bottom and one top."""
+def layer_geometry(layer: Layer, weights: Weights) -> Geometry:
+    """The geometry of a layer, whose weights tell the number of its axes."""
+    return geometry.read(layer, weights[layer.name][0].ndim - 2)
+
+
+def check_layer(net: Net, layer: Layer) -> None:
+    """Raise SplitError unless the layer has one bottom, one top and a type that can be split."""
     if net.legacy:
         raise _refusal(
             layer,
             f"layer {layer.name!r} in the V1 format (`layers {{ … }}`)",
             "the current format (`layer { … }`)",
-            "Upgrade the net first: Caffe's upgrade_net_proto_text does it.",
+            "Upgrade the net first: caffesplit upgrade NET -o OUT",
         )
-    if layer.type != "Convolution":
+    if layer.type not in PARAMETERS:
         raise _refusal(
-            layer, f"layer {layer.name!r} of type {layer.type}", "a Convolution",
-            "Other types have no form of split.",
-        )  # fmt: skip
+            layer,
+            f"layer {layer.name!r} of type {layer.type}",
+            " or ".join(PARAMETERS),
+            NO_FORM.get(layer.type, "Other types have no form of split."),
+        )
     if len(layer.bottoms) != 1 or len(layer.tops) != 1:
         raise _refusal(
             layer,
@@ -67,21 +83,64 @@ def check_convolution(net: Net, layer: Layer) -> None:
             "one of each",
             "A kernel that reads several blobs cannot be split; write one layer per blob first.",
         )
-    parameter = layer.message.convolution_param
-    if parameter.axis != 1 or layer.message.loss_weight:
-        what = f"axis {parameter.axis}" if parameter.axis != 1 else "a loss_weight"
-        raise _refusal(layer, f"layer {layer.name!r} with {what}", "channels on axis 1, no loss")
+    if layer.message.loss_weight:
+        raise _refusal(layer, f"layer {layer.name!r} with a loss_weight", "a layer that is no loss")
+    axis = getattr(layer.message, PARAMETERS[layer.type]).axis
+    if layer.type == "Convolution" and axis != 1:
+        raise _refusal(layer, f"layer {layer.name!r} with axis {axis}", "channels on axis 1")
 
 
-def _check_phases(layer: Layer) -> None:
-    if layer.phases != PHASES:
-        used = " and ".join(layer.phases) or "no phase"
+def check_alike(layer: Layer, expected: Geometry) -> None:
+    """Raise SplitError unless the layer's kernels lie as those of the layer that is split."""
+    wanted = expected.described
+    found = {"type": layer.type}
+    if layer.type == expected.type:
+        found = geometry.read(layer, len(expected.axes)).described
+    for name, value in found.items():
+        if value != wanted[name]:
+            raise _refusal(
+                layer,
+                f"layer {layer.name!r} with {name} {value}",
+                f"{wanted[name]}, as the layer of this name that is trained",
+                "Its weights go to all layers of the name, in every phase and net.",
+            )
+
+
+def _named(net: Net, name: str) -> tuple[Layer, ...]:
+    layers = net.named(name)
+    if not layers:
+        names = list(dict.fromkeys(layer.name for layer in net.layers))
+        close = difflib.get_close_matches(name, names, n=1)
+        remedy = f"Did you mean {close[0]!r}?" if close else f"Layers: {', '.join(names)}."
+        raise SplitError(f"no layer {name!r}", "a layer of the net", remedy, _place(net))
+    return layers
+
+
+def _check_phases(net: Net, layers: Sequence[Layer]) -> None:
+    """Of each name one layer, in whatever state of the net; and one that learns."""
+    states = dict(zip(map(id, net.layers), wire(net).states, strict=True))
+    taken: frozenset[int] = frozenset()
+    for layer in layers:
+        if taken & states[id(layer)]:
+            raise _refusal(
+                layer,
+                f"a second layer {layer.name!r} beside one in the same phase",
+                "one in each phase",
+                "Weights are loaded by name: give each a name of its own.",
+            )
+        taken |= states[id(layer)]
+    if not any(map(_is_trained, layers)):
         raise _refusal(
-            layer,
-            f"layer {layer.name!r} used in {used} only",
-            "a layer that both phases use",
-            "Its split would be trained but not tested, or the reverse.",
+            layers[0],
+            f"layer {layers[0].name!r}, which training never uses",
+            "a layer of the TRAIN phase",
+            "What is not trained gains nothing from a split.",
         )
+
+
+def _is_trained(layer: Layer) -> bool:
+    states = [(0, ()), *((rule.min_level, rule.stage) for rule in layer.message.include)]
+    return any(layer.is_in("TRAIN", level, stages) for level, stages in states)
 
 
 def _check_params(layer: Layer) -> None:
@@ -94,9 +153,7 @@ def _check_params(layer: Layer) -> None:
         )
 
 
-def _check_blobs(
-    net: Net, layer: Layer, weights: Mapping[str, Sequence[npt.NDArray[np.float32]]]
-) -> None:
+def _check_blobs(net: Net, layer: Layer, weights: Weights) -> None:
     if layer.name not in weights:
         raise _refusal(
             layer,
@@ -112,15 +169,6 @@ def _check_blobs(
                 finding.message,
                 remedy="Is the snapshot of this net? `caffesplit check` compares them.",
             )
-    parameter = layer.message.convolution_param
-    kernels = parameter.num_output // layer.group
-    if kernels < 2:
-        per_group = " per group" if parameter.group > 1 else ""
-        raise _refusal(
-            layer,
-            f"layer {layer.name!r} with {kernels} kernel{per_group}",
-            f"two kernels{per_group} at least, one fast and one slow",
-        )
 
 
 def _refusal(layer: Layer, found: str, expected: str = "", remedy: str = "") -> SplitError:

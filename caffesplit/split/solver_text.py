@@ -7,24 +7,28 @@ from collections.abc import Sequence
 from caffesplit.errors import Location, PrototxtError
 from caffesplit.formats import prototxt, schema
 from caffesplit.formats.prototxt import Message, quote
+from caffesplit.net.solver import NET_FIELDS, NetNode, with_nodes
 
-OWN_FIELDS = ("net", "snapshot_prefix")
+OWN_FIELDS = (*NET_FIELDS, "snapshot_prefix")
 """Fields that the split sets itself."""
 
 
 def derived_solver(
-    tree: Message, net: str, snapshot_prefix: str, assignments: Sequence[str] = ()
+    tree: Message,
+    nets: Sequence[tuple[NetNode, NetNode]],
+    snapshot_prefix: str,
+    assignments: Sequence[str] = (),
 ) -> Message:
-    """The base's solver for another net: `net`, `snapshot_prefix` and what is assigned.
+    """The base's solver for other nets: these, `snapshot_prefix` and what is assigned.
 
+    `nets` are pairs of what stands for a net in the text, and what shall stand there.
     `assignments` are `field=value`, any field of SolverParameter; several values of a repeated
     field are separated by commas. The base's own start (`weights`, in Caffe's HEAD) is left out.
 
     Raises:
         PrototxtError: for an unknown field, or a value of the wrong type.
     """
-    tree = tree.without("weights")
-    tree = tree.with_field_set("net", quote(net))
+    tree = with_nodes(tree, nets).without("weights")
     tree = tree.with_field_set("snapshot_prefix", quote(snapshot_prefix))
     values: dict[str, list[str]] = {}
     for assignment in assignments:
@@ -37,9 +41,11 @@ def derived_solver(
             raise PrototxtError(
                 f"--set {assignment}",
                 "a field that the split does not set itself",
-                f"It writes {' and '.join(OWN_FIELDS)} for the derived net.",
+                "It writes the nets and snapshot_prefix for the derived experiment.",
             )
         values.setdefault(name, []).append(value)
+    if "type" in values:
+        tree = tree.without("solver_type")  # Its old form, which Caffe refuses beside it.
     for name, given in values.items():
         tree = _assigned(tree, name, given)
     return tree

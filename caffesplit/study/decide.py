@@ -11,6 +11,7 @@ from caffesplit.metric.trajectory import Progress, scores
 from caffesplit.net.graph import Layer
 from caffesplit.report.scores import by_entropy
 from caffesplit.split import plan as plans
+from caffesplit.split.geometry import PARAMETERS
 from caffesplit.split.plan import Plan
 from caffesplit.split.requirements import splittable
 from caffesplit.split.rewrite import Weights
@@ -48,8 +49,8 @@ def decide(
 
 def _all_splittable(experiment: Experiment, weights: Weights, at_least: int) -> list[Layer]:
     found, refusals = [], []
-    for layer in experiment.net.layers:
-        if layer.type == "Convolution":
+    for layer in experiment.train_layers:
+        if layer.type in PARAMETERS:
             try:
                 found.append(splittable(experiment.net, weights, layer.name))
             except SplitError as error:

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import platform
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from caffesplit.errors import Location, OutputError, SplitError
-from caffesplit.experiment import Experiment, named_paths
-from caffesplit.formats import caffemodel, prototxt, snapshots
+from caffesplit.experiment import Experiment
+from caffesplit.formats import caffemodel, prototxt, schema, snapshots, solverstate
 from caffesplit.formats.output import replacing
 from caffesplit.formats.prototxt import Message, Scalar, quote
 from caffesplit.net import check, graph
 from caffesplit.net.graph import Net
+from caffesplit.net.solver import NetNode
 from caffesplit.split.forms import Setting
 from caffesplit.split.plan import Plan
 from caffesplit.split.plan_json import as_json
 from caffesplit.split.rewrite import Split, rewrite_net, rewrite_weights, split
 from caffesplit.split.solver_text import derived_solver
+from caffesplit.study.files import file_names, origin, path_from_root, relocated, sha256
+from caffesplit.study.inputs import train_shapes
+from caffesplit.study.momentum import derived_state, state_beside
 
-HASH_CHUNK = 1 << 22
+STARTS = ("init.caffemodel", "init.caffemodel.h5", "init.solverstate", "init.solverstate.h5")
+LEFTOVERS = ("deploy.prototxt", *STARTS)
+"""Files of an earlier split that would pass for this one's, unless this one writes them too."""
 
 
 def derive(
@@ -37,64 +38,93 @@ def derive(
     setting: Setting | None = None,
     assignments: Sequence[str] = (),
     force: bool = False,
+    momentum: bool = False,
+    hdf5: bool = False,
 ) -> Split:
     """Write the experiment that `plan` derives, into the folder `out`.
 
-    `out` gets solver.prototxt, train_val.prototxt, init.caffemodel, split.json and, where the
-    base has one, deploy.prototxt: all of them or, on any error, none.
+    `out` gets solver.prototxt, train_val.prototxt (train.prototxt and test.prototxt for a solver
+    that keeps them apart), init.caffemodel, split.json and, where the base has one,
+    deploy.prototxt: all of them or, on any error, none. With `momentum` there is also
+    init.solverstate, to go on at the base's iteration. With `hdf5` these are
+    init.caffemodel.h5 and init.solverstate.h5, which may be larger than 2 GB.
 
     Raises:
         SplitError: if the plan cannot be carried out on this experiment.
+            With `momentum`, also if there is no solver state beside the weights.
         OutputError: if `out` holds these files already and `force` is false, or snapshots of
             another training.
         WeightsError, PrototxtError: if an input is damaged.
     """
     setting = setting or Setting()
-    change = split(experiment.net, caffemodel.read(weights_path), plan, setting)
-    derived = _checked(experiment.net, rewrite_net(experiment.net, change))
+    weights = caffemodel.read(weights_path)
+    change = split(experiment.net, weights, plan, setting, train_shapes(experiment).blobs)
+    derived = [_checked(each.net, rewrite_net(each.net, change)) for each in experiment.nets]
+    texts, nodes = _net_texts(experiment, derived, out)
     prefix = Path(experiment.snapshot_prefix).name
-    solver_text = derived_solver(
-        experiment.solver_tree,
-        _path_from_root(experiment, out, "train_val.prototxt"),
-        _path_from_root(experiment, out, prefix),
-        assignments,
+    texts["solver.prototxt"] = derived_solver(
+        experiment.solver_tree, nodes, path_from_root(experiment, out, prefix), assignments
     )
-    texts = {
-        "solver.prototxt": solver_text,
-        "train_val.prototxt": _relocated(experiment, derived, out),
-    }
-    inputs = [experiment.solver_path, experiment.net_path, weights_path]
+    inputs = [*experiment.paths, weights_path]
     if experiment.deploy_path is not None:
         path = experiment.deploy_path
         deploy = graph.build(prototxt.load(path), str(path))
         texts["deploy.prototxt"] = _checked(deploy, rewrite_net(deploy, change)).tree
         inputs.append(path)
 
-    names = [*texts, "init.caffemodel", "split.json"]
+    ending = ".h5" if hdf5 else ""
+    init, init_state = f"init.caffemodel{ending}", f"init.solverstate{ending}"
+    names = [*texts, init, "split.json"]
+    if momentum:
+        state_path = state_beside(weights_path)
+        solver = schema.read(texts["solver.prototxt"], "SolverParameter").message
+        state = derived_state(state_path, experiment, weights, plan, change, derived[0], solver)
+        state = replace(state, learned_net=path_from_root(experiment, out, init))
+        inputs.append(state_path)
+        names.append(init_state)
+
     with replacing(*(out / name for name in names), force=force, inputs=inputs) as staged:
         _refuse_leftovers(out, prefix, names)
         target = dict(zip(names, staged, strict=True))
         with ThreadPoolExecutor(1) as pool:
-            hashes = pool.map(_sha256, inputs)
-            caffemodel.splice(
-                weights_path, target["init.caffemodel"], rewrite_weights(derived, change)
-            )
+            hashes = pool.map(sha256, inputs)
+            caffemodel.splice(weights_path, target[init], rewrite_weights(derived[0], change))
+        if momentum:
+            solverstate.write(target[init_state], state)
         for name, tree in texts.items():
             target[name].write_bytes(prototxt.encode(tree))
         record = {
             "plan": as_json(plan),
             "setting": asdict(setting),
             "set": list(assignments),
-            "inputs": [
-                {"path": os.path.relpath(path, out), "sha256": digest}
-                for path, digest in zip(inputs, hashes, strict=True)
-            ],
-            "versions": _versions(),
+            "momentum": momentum,
+            **origin(inputs, list(hashes), out),
         }
         target["split.json"].write_text(
             json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8"
         )
     return change
+
+
+def _net_texts(
+    experiment: Experiment, derived: Sequence[Net], out: Path
+) -> tuple[dict[str, Message], list[tuple[NetNode, NetNode]]]:
+    """The derived nets' files, by their names in `out`, and what stands in the solver for each
+    of the experiment's nets: a path, or the net itself where it stood there before.
+    """
+    files = [each for each in experiment.nets if each.path is not None]
+    names = dict(zip((each.path for each in files), file_names(files), strict=True))
+    texts: dict[str, Message] = {}
+    nodes: list[tuple[NetNode, NetNode]] = []
+    for each, net in zip(experiment.nets, derived, strict=True):
+        text = relocated(experiment, net, out)
+        if each.path is None:
+            nodes.append((each.node, text))
+        else:
+            name = names[each.path]
+            texts[name] = text
+            nodes.append((each.node, Scalar(quote(path_from_root(experiment, out, name)))))
+    return texts, nodes
 
 
 def _checked(base: Net, derived: Net) -> Net:
@@ -113,11 +143,7 @@ def _checked(base: Net, derived: Net) -> Net:
 def _refuse_leftovers(out: Path, prefix: str, names: Sequence[str]) -> None:
     """Refuse a folder with files of another training or split, which would pass for this one's."""
     leftovers = list(snapshots.files(out / prefix))
-    leftovers += [
-        out / name
-        for name in ("deploy.prototxt", "init.solverstate")
-        if name not in names and (out / name).exists()
-    ]
+    leftovers += [out / name for name in LEFTOVERS if name not in names and (out / name).exists()]
     if leftovers:
         raise OutputError(
             f"{leftovers[0].name} is here, of another net",
@@ -125,52 +151,3 @@ def _refuse_leftovers(out: Path, prefix: str, names: Sequence[str]) -> None:
             "Give another output, or remove what is left there.",
             Location(str(out)),
         )
-
-
-def _path_from_root(experiment: Experiment, out: Path, name: str) -> str:
-    """How the derived solver names a file of its own.
-
-    As the base does if `out` lies below the base's root; otherwise from `out`, which is the
-    derived experiment's root then and may be moved.
-    """
-    root = experiment.root.resolve()
-    if out.resolve().is_relative_to(root):
-        return os.path.relpath(out.resolve() / name, root)
-    return name
-
-
-def _relocated(experiment: Experiment, derived: Net, out: Path) -> Message:
-    """The net's text; relative data paths made absolute where `out` is the new root and they
-    would not name the same files from there.
-    """
-    root = experiment.root.resolve()
-    if out.resolve().is_relative_to(root):
-        return derived.tree
-    moved = {}
-    for field, path in named_paths(derived):
-        source = root / path
-        if source.exists() and not ((out / path).exists() and source.samefile(out / path)):
-            moved[id(field)] = Scalar(quote(str(source)))
-    return derived.tree.transformed(
-        lambda field: field.with_value(moved[id(field)]) if id(field) in moved else field
-    )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(HASH_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _versions() -> dict[str, Any]:
-    packages = ("caffesplit", "numpy", "protobuf")
-    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

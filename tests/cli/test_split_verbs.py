@@ -5,9 +5,14 @@ import subprocess
 import sys
 
 import pytest
-from small_experiment import make
+from small_experiment import make, weights
 
-from caffesplit.formats import caffemodel
+from caffesplit.cli.split import command as split_command
+from caffesplit.formats import caffemodel, solverstate
+from caffesplit.formats.solverstate import SolverState
+from caffesplit.split.forms import ACTIVATIONS
+from caffesplit.split.plan import METHODS
+from caffesplit.split.skip import STRIDES
 
 
 def caffesplit(*arguments, cwd=None):
@@ -34,6 +39,40 @@ def test_split_writes_an_experiment_and_says_what_it_did(tmp_path):
         f"Train it with: caffesplit train {out}\n"
     )
     assert (out / "init.caffemodel").exists()
+
+
+def test_the_options_of_a_split_are_its_setting(tmp_path):
+    base, out = make(tmp_path), tmp_path / "exp/derived1"
+    options = ["--noise", "0", "--skip-stride", "average", "--preserve", "--new-lr-mult", "3"]
+    what = ["--window", "100:400", "--layer", "conv1", "--method", "skip"]
+    done = caffesplit("split", base, "-o", out, *what, *options)
+    assert done.stdout.startswith("conv1: skip split, 3 fast and 3 slow of 6 kernels → 6 layers\n")
+    assert json.loads((out / "split.json").read_text())["setting"] == {
+        "noise": 0.0, "edge": [-0.2, 2.0], "new_lr_mult": 3.0, "new_decay_mult": 1.0,
+        "skip_stride": "average", "activation": "none", "preserve": True,
+    }  # fmt: skip
+
+
+def test_methods_and_settings_to_choose_from_are_those_of_the_package():
+    choices = {option.name: option.type for option in split_command.params}
+    assert tuple(choices["method"].choices) == METHODS
+    assert tuple(choices["skip_stride"].choices) == STRIDES
+    assert tuple(choices["activation"].choices) == ACTIVATIONS
+
+
+def test_momentum_and_hdf5_say_what_to_write(tmp_path):
+    base, out = make(tmp_path), tmp_path / "exp/derived1"
+    history = tuple(blob for layer in weights(400) for blob in layer.blobs)
+    state = SolverState(400, "snap_iter_400.caffemodel", history, 0)
+    solverstate.write(base / "snap_iter_400.solverstate", state)
+    what = ["--window", "100:400", "--layer", "conv1", "--momentum", "--hdf5"]
+    done = caffesplit("split", base, "-o", out, *what)
+    assert done.stdout.endswith(
+        f"{out}: goes on with the momentum of {base}/snap_iter_400.caffemodel. "
+        f"Train it with: caffesplit train {out}\n"
+    )
+    starts = sorted(path.name for path in out.iterdir() if path.name.startswith("init"))
+    assert starts == ["init.caffemodel.h5", "init.solverstate.h5"]
 
 
 def test_split_carries_out_a_plan_made_before_and_edited(tmp_path):
@@ -108,6 +147,18 @@ def test_split_starts_from_the_snapshot_asked_for(tmp_path):
         (["--window", "100:400", "--top", "1", "-o", ""], "the path is empty"),
         (["--plan", "/dev/zero"], "/dev/zero: this is no plan, expected a plan.json"),
         (["--plan", "x", "--top", "1"], "--plan has decided: leave out --top."),
+        (
+            ["--window", "100:400", "--layer", "conv1", "--momentum"],
+            "snap_iter_400.caffemodel: no solver state, which has the momentum, beside the weights",
+        ),
+        (
+            ["--window", "100:400", "--top", "1", "--activation", "relu", "--method", "skip"],
+            "activation relu without a residual split",
+        ),
+        (
+            ["--window", "100:400", "--top", "1", "--activation", "relu", "--preserve"],
+            "preserve with activation relu, expected a branch that is linear",
+        ),
     ],
 )
 def test_wrong_usage_exits_2_with_one_message_and_writes_nothing(tmp_path, arguments, message):
@@ -194,4 +245,6 @@ def test_a_misspelled_verb_gets_the_closest_one():
 def test_help_names_every_verb_in_the_order_of_the_work():
     done = caffesplit("--help")
     verbs = [line.split()[0] for line in done.stdout.partition("Commands:\n")[2].splitlines()]
-    assert " ".join(verbs) == "tpm norms plan split check train log plot data demo"
+    assert " ".join(verbs) == (
+        "tpm norms plan split check train fold log plot upgrade convert data demo"
+    )

@@ -86,3 +86,53 @@ def test_a_layer_whose_record_in_the_file_is_empty_does_not_fit(folder):
         "warning: the weight file has layer 'old', the net has not; Caffe skips it [known-layers]\n"
         f"{net}: 2 layers, 1 error, 1 warning\n"
     )
+
+
+def test_all_nets_of_a_solver_are_checked_each_in_the_phases_it_serves_in(folder):
+    data = 'layer { name: "data" type: "Input" top: "data" include { phase: TRAIN } }\n'
+    (folder / "train.prototxt").write_text(data + CONV)
+    (folder / "test.prototxt").write_text(data + CONV)
+    solver = folder / "solver.prototxt"
+    solver.write_text('train_net: "train.prototxt" test_net: "test.prototxt"\ntest_iter: 1\n')
+    code, output = check(folder)
+    assert code == 1
+    assert output == (
+        f"{folder}/test.prototxt:2:1: error: layer 'conv': bottom 'data' is no earlier layer's "
+        "top, in phase TEST [defined-bottoms]\n"
+        f"{folder}: 2 nets, 4 layers, 1 error, 0 warnings\n"
+    )
+
+
+def test_a_net_inside_the_solver_is_checked_there(folder):
+    solver = folder / "solver.prototxt"
+    solver.write_text(f"net_param {{\n{CONV}}}\n")
+    code, output = check(folder)
+    assert code == 1
+    assert output.startswith(f"{solver}:2:1: error: layer 'conv': bottom 'data' is no earlier")
+
+
+def test_tests_that_the_solver_does_not_number_rightly_are_an_error(folder):
+    data = 'layer { name: "data" type: "Input" top: "data" }\n'
+    (folder / "net.prototxt").write_text(data + CONV)
+    solver = folder / "solver.prototxt"
+    solver.write_text('train_net: "net.prototxt" test_net: "net.prototxt"\n')
+    assert check(folder) == (
+        1,
+        f"{solver}: error: 0 test_iter for 1 nets to test, expected one for each [tested-nets]\n"
+        f"{folder}: 2 layers, 1 error, 0 warnings\n",
+    )
+
+
+def test_a_net_that_only_tests_need_not_have_every_layer_of_the_weights(folder):
+    data = 'layer { name: "data" type: "Input" top: "data" }\n'
+    (folder / "train.prototxt").write_text(data + CONV + CONV.replace('"conv"', '"conv2"'))
+    (folder / "test.prototxt").write_text(data + CONV.replace("4", "5"))
+    solver = folder / "solver.prototxt"
+    solver.write_text('train_net: "train.prototxt" test_net: "test.prototxt"\ntest_iter: 1\n')
+    weights, kernels = folder / "w.caffemodel", np.zeros((4, 1, 3, 3), np.float32)
+    blobs = (kernels, np.zeros(4, np.float32))
+    caffemodel.write(weights, [LayerWeights(name, "", blobs) for name in ("conv", "conv2")])
+    code, output = check(folder, "--weights", weights)
+    assert code == 1
+    assert "known-layers" not in output
+    assert output.count(f"{folder}/test.prototxt:2:1: error: layer 'conv': blob") == 2

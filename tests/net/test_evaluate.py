@@ -6,7 +6,7 @@ from naive_net import convolve, inner_product
 
 from caffesplit.formats import prototxt
 from caffesplit.net import graph
-from caffesplit.net.evaluate import forward, spatial, statistics
+from caffesplit.net.evaluate import forward, statistics
 
 seeds = st.integers(0, 1000).map(np.random.default_rng)
 
@@ -81,11 +81,3 @@ def test_statistics_are_sums_divided_by_their_factor_and_0_where_that_is_0():
     assert (scale[0], shift[0]) == (1 / 2, -1.0)
     scale, shift = statistics(one, [np.float32([4]), np.float32([7]), np.float32([0])])
     assert (scale[0], shift[0]) == (1 / np.sqrt(0.5), 0)
-
-
-def test_sides_of_a_kernel_and_one_value_for_all_axes_are_read():
-    one = layer(
-        "Convolution",
-        "convolution_param { kernel_h: 3 kernel_w: 1 stride: 2 pad_w: 4 dilation: 1 dilation: 2 }",
-    )
-    assert spatial(one, 2) == [(3, 2, 0, 1), (1, 2, 4, 2)]

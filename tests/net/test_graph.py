@@ -69,7 +69,7 @@ def test_stages_and_levels_are_states_of_the_net():
             'layers { layer { name: "a" type: "conv" } }',
             "net.prototxt:1:1: a layer in the V0 format of 2013, expected `layer { name: … type: … "
             '}`\n    layers { layer { name: "a" type: "conv" } }\n    ^\n'
-            "Upgrade the net first: Caffe's upgrade_net_proto_text does it.",
+            "Upgrade the net first: `caffesplit upgrade NET -o OUT`.",
         ),
         (
             'layer: [{ name: "a" }, { name: "b" }]',

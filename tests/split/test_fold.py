@@ -18,8 +18,12 @@ def text(name):
     return (DATA / f"{name}.prototxt").read_bytes().decode()
 
 
+def unfolded(name):
+    return graph.build(prototxt.parse(text(f"{name}.before"), "net.prototxt"))
+
+
 def folded(name, **scope):
-    net = graph.build(prototxt.parse(text(f"{name}.before"), "net.prototxt"))
+    net = unfolded(name)
     weights = random_weights(net, sizes=SIZES)
     return fold(net, weights, Scope(batch_norms=name == "batch_norm", **scope)), weights
 

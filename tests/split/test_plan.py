@@ -73,6 +73,14 @@ def test_a_plan_survives_its_json():
     assert parse_plan(json.dumps(as_json(plan()))) == plan()
 
 
+def test_each_layer_of_a_plan_has_its_own_method():
+    content = as_json(plan())
+    content["layers"][1]["method"] = "skip"
+    parsed = parse_plan(json.dumps(content))
+    assert [layer.method for layer in parsed.layers] == ["residual", "skip"]
+    assert as_json(parsed) == content
+
+
 def test_a_split_json_holds_a_plan_too():
     assert parse_plan(json.dumps({"plan": as_json(plan()), "versions": {}})) == plan()
 
@@ -96,7 +104,8 @@ def test_a_split_json_holds_a_plan_too():
         ),
         (
             lambda p: p["layers"][0].update(method="resdiual"),
-            "plan.json: method 'resdiual' for layer 'conv1', expected one of residual, extension",
+            "plan.json: method 'resdiual' for layer 'conv1', expected one of residual, extension, "
+            "skip",
         ),
         (
             lambda p: p["layers"][0].update(slow=[]),

@@ -15,7 +15,7 @@ CONV = """layer {{
   convolution_param {{ num_output: 4 kernel_size: 3 {geometry} }}
 }}
 """
-IP = 'layer { name: "ip" type: "InnerProduct" bottom: "conv1" top: "ip" }\n'
+POOL = 'layer { name: "pool" type: "Pooling" bottom: "conv1" top: "pool" }\n'
 OTHER = "\nChoose another layer."
 
 
@@ -37,7 +37,7 @@ def conv(extra="", geometry=""):
 
 
 def test_a_plain_convolution_can_be_split():
-    net = graph.build(prototxt.parse(conv() + IP))
+    net = graph.build(prototxt.parse(conv() + POOL))
     assert splittable(net, blobs(), "conv1").name == "conv1"
 
 
@@ -58,22 +58,31 @@ def test_a_plain_convolution_can_be_split():
             "own.",
         ),
         (
-            conv("include { phase: TRAIN }"),
-            blobs(),
-            "net.prototxt:1:1: layer 'conv1' used in TRAIN only, expected a layer that both phases "
-            "use\nIts split would be trained but not tested, or the reverse.",
-        ),
-        (
             conv("exclude { phase: TRAIN }"),
             blobs(),
-            "net.prototxt:1:1: layer 'conv1' used in TEST only, expected a layer that both phases "
-            "use\nIts split would be trained but not tested, or the reverse.",
+            "net.prototxt:1:1: layer 'conv1', which training never uses, expected a layer of the "
+            "TRAIN phase\nWhat is not trained gains nothing from a split.",
         ),
         (
-            conv("include { phase: TRAIN }") + conv("include { phase: TEST }"),
+            conv("include { phase: TRAIN }") + conv(),
             blobs(),
-            "net.prototxt:9:1: 2 layers named 'conv1', one per phase, expected one layer that both "
-            "phases use" + OTHER,
+            "net.prototxt:9:1: a second layer 'conv1' beside one in the same phase, expected one "
+            "in each phase\nWeights are loaded by name: give each a name of its own.",
+        ),
+        (
+            conv("include { phase: TRAIN }") + conv("include { phase: TEST }", "stride: 2"),
+            blobs(),
+            "net.prototxt:9:1: layer 'conv1' with stride 2 2, expected 1 1, as the layer of this "
+            "name that is trained\nIts weights go to all layers of the name, in every phase and "
+            "net.",
+        ),
+        (
+            conv("include { phase: TRAIN }")
+            + conv("include { phase: TEST }").replace("Convolution", "InnerProduct"),
+            blobs(),
+            "net.prototxt:9:1: layer 'conv1' with type InnerProduct, expected Convolution, as the "
+            "layer of this name that is trained\nIts weights go to all layers of the name, in "
+            "every phase and net.",
         ),
         (
             conv('bottom: "more" top: "also"'),
@@ -84,14 +93,13 @@ def test_a_plain_convolution_can_be_split():
         (
             conv(geometry="axis: 2"),
             blobs(),
-            "net.prototxt:1:1: layer 'conv1' with axis 2, expected channels on axis 1, no loss"
-            + OTHER,
+            "net.prototxt:1:1: layer 'conv1' with axis 2, expected channels on axis 1" + OTHER,
         ),
         (
             conv("loss_weight: 1"),
             blobs(),
-            "net.prototxt:1:1: layer 'conv1' with a loss_weight, expected channels on axis 1, no "
-            "loss" + OTHER,
+            "net.prototxt:1:1: layer 'conv1' with a loss_weight, expected a layer that is no loss"
+            + OTHER,
         ),
         (
             conv().replace("num_output: 4", "num_output: 1"),
@@ -123,7 +131,7 @@ def test_a_plain_convolution_can_be_split():
             blobs(),
             "net.prototxt:1:1: layer 'conv1' in the V1 format (`layers { … }`), expected the "
             "current format (`layer { … }`)\n"
-            "Upgrade the net first: Caffe's upgrade_net_proto_text does it.",
+            "Upgrade the net first: caffesplit upgrade NET -o OUT",
         ),
     ],
 )
@@ -131,15 +139,64 @@ def test_what_cannot_be_split_says_why_and_where(text, weights, message):
     assert refusal(text, weights) == message
 
 
-def test_another_type_of_layer_is_refused_by_its_type():
-    assert refusal(conv() + IP, blobs(), "ip") == (
-        "net.prototxt:9:1: layer 'ip' of type InnerProduct, expected a Convolution\n"
-        "Other types have no form of split."
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        ("pad: 1 pad: 1 pad: 1", "with pad 1, 1, 1, expected 0 or more, once or for each of its 2"),
+        ("stride: 0", "with stride 0, 0, expected 1 or more, once or for each of its 2 spatial"),
+        ("stride_h: 2", "with stride 2, 0, expected 1 or more, once or for each of its 2 spatial"),
+        ("dilation: 0", "with dilation 0, 0, expected 1 or more, once or for each of its 2"),
+        ("group: 3", "with num_output 4 in 3 groups, expected groups of one size"),
+    ],
+)
+def test_a_geometry_that_caffe_refuses_is_refused(geometry, message):
+    assert message in refusal(conv(geometry=geometry), blobs())
+
+
+@pytest.mark.parametrize(
+    ("type_name", "remedy"),
+    [
+        ("Pooling", "Other types have no form of split."),
+        (
+            "Deconvolution",
+            "Its kernels are one per input channel; the forms take apart output channels.",
+        ),
+        ("Embed", "It has rows that inputs choose, no kernels."),
+    ],
+)
+def test_another_type_of_layer_is_refused_by_its_type(type_name, remedy):
+    text = conv() + POOL.replace("Pooling", type_name)
+    assert refusal(text, blobs(), "pool") == (
+        f"net.prototxt:9:1: layer 'pool' of type {type_name}, expected Convolution or "
+        f"InnerProduct\n{remedy}"
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        conv("include { phase: TRAIN }"),
+        conv("include { phase: TRAIN }") + conv("include { phase: TEST }"),
+        conv("include { phase: TEST }") + conv("include { phase: TRAIN }"),
+        conv("include { phase: TRAIN stage: 'a' }") + conv("exclude { stage: 'a' }"),
+        conv("include { phase: TRAIN min_level: 2 }") + conv("include { phase: TEST }"),
+    ],
+)
+def test_of_several_layers_of_a_name_the_trained_one_is_given(text):
+    net = graph.build(prototxt.parse(text))
+    assert splittable(net, blobs(), "conv1").is_in("TRAIN", 2, ["a"])
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (1, 1, 4, 5)])
+def test_an_inner_product_can_be_split_from_files_old_and_new(shape):
+    text = """layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
+      inner_product_param { num_output: 4 bias_term: false } }"""
+    net = graph.build(prototxt.parse(text))
+    assert splittable(net, {"ip": [np.zeros(shape, np.float32)]}, "ip").name == "ip"
 
 
 def test_a_misspelled_layer_gets_the_closest_name_and_a_strange_one_the_list():
-    assert refusal(conv() + IP, blobs(), "conv11") == (
+    assert refusal(conv() + POOL, blobs(), "conv11") == (
         "net.prototxt: no layer 'conv11', expected a layer of the net\nDid you mean 'conv1'?"
     )
-    assert refusal(conv() + IP, blobs(), "xyz").endswith("Layers: conv1, ip.")
+    assert refusal(conv() + POOL, blobs(), "xyz").endswith("Layers: conv1, pool.")

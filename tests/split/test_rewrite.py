@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,18 @@ PAIRS = {
     "residual": [("conv1", "residual", (0, 3), (1, 2))],
     "extension_crlf": [("c", "extension", (2,), (0, 1, 3))],
     "twice": [("conv1", "extension", (0, 1), (2, 3)), ("conv2", "residual", (1,), (0,))],
+    "skip": [("conv1", "skip", (0, 3), (1, 2)), ("conv2", "skip", (0,), (1,))],
+    "grouped": [("conv1", "residual", (0, 3), (1, 2))],
+    "inner_product": [
+        ("ip1", "residual", (0, 3), (1, 2)),
+        ("ip2", "skip", (0,), (1,)),
+        ("ip3", "extension", (0,), (1,)),
+    ],
+    "phases": [("conv1", "extension", (0, 3), (1, 2))],
+}
+SETTINGS = {
+    "skip": Setting(skip_stride="average", new_lr_mult=10),
+    "grouped": Setting(activation="relu", new_lr_mult=10, new_decay_mult=0.5),
 }
 
 
@@ -32,38 +45,43 @@ def text(name):
 
 
 def weights(net, seed=0):
-    """Weights of every convolution, as a snapshot of the net would have them."""
+    """Weights of every layer that has some, as a snapshot of the net would have them."""
     rng, channels, found = np.random.default_rng(seed), {}, {}
     for layer in net.layers:
         inputs = sum(channels.get(bottom, 2) for bottom in layer.bottoms) or 2
-        if layer.type == "Convolution":
-            own = layer.message.convolution_param
-            shape = (own.num_output, inputs // own.group, *[own.kernel_size[0]] * 2)
-            blobs = [rng.standard_normal(shape).astype(np.float32)]
+        if layer.type in ("Convolution", "InnerProduct"):
+            if layer.type == "Convolution":
+                own = layer.message.convolution_param
+                kernel = list(own.kernel_size) * 2 or [own.kernel_h, own.kernel_w]
+                shape = (own.num_output, inputs // own.group, *kernel)
+            else:
+                own = layer.message.inner_product_param
+                inputs *= 4 if own.axis == 2 else 1
+                shape = (inputs, own.num_output) if own.transpose else (own.num_output, inputs)
+            found[layer.name] = [rng.standard_normal(shape).astype(np.float32)]
             if own.bias_term:
-                blobs.append(rng.standard_normal(shape[0]).astype(np.float32))
-            found[layer.name] = blobs
+                found[layer.name].append(rng.standard_normal(own.num_output).astype(np.float32))
             inputs = own.num_output
         channels.update(dict.fromkeys(layer.tops, inputs))
     return found
 
 
-def derive(net, a_plan):
-    change = split(net, weights(net), a_plan, Setting())
+def derive(net, a_plan, setting=None):
+    change = split(net, weights(net), a_plan, setting or Setting())
     return rewrite_net(net, change), change
 
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_split_rewrites_the_net_as_the_after_file_shows(name):
     net = graph.build(prototxt.parse(text(f"{name}.before")))
-    derived, _ = derive(net, plan(*PAIRS[name]))
+    derived, _ = derive(net, plan(*PAIRS[name]), SETTINGS.get(name))
     assert str(derived.tree) == text(f"{name}.after")
 
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_split_of_a_legal_net_is_a_legal_net(name):
     net = graph.build(prototxt.parse(text(f"{name}.before")))
-    derived, _ = derive(net, plan(*PAIRS[name]))
+    derived, _ = derive(net, plan(*PAIRS[name]), SETTINGS.get(name))
     errors = [finding for finding in check_net(derived) if not finding.warning]
     assert errors == [finding for finding in check_net(net) if not finding.warning]
 
@@ -106,7 +124,45 @@ def test_the_weight_records_are_those_of_the_parts_with_their_definitions():
         assert all(map(np.array_equal, record.blobs, part.blobs))
 
 
-def test_a_derived_net_is_split_again_its_new_layers_included():
+@pytest.mark.parametrize("method", ["extension", "residual", "skip"])
+@pytest.mark.parametrize("name", ["residual", "grouped"])
+def test_three_generations_have_names_of_their_own_that_tell_where_they_come_from(name, method):
+    net = graph.build(prototxt.parse(text(f"{name}.before")))
+    stored = weights(net)
+    for _ in range(3):
+        splittable = [layer for layer in net.layers if layer.type == "Convolution"]
+        group = 2 if name == "grouped" else 1
+        layers = [layer for layer in splittable if len(stored[layer.name][0]) >= 2 * group]
+        change = split(net, stored, plan(*map(halved(method), layers)), Setting())
+        net = rewrite_net(net, change)
+        for base, records in rewrite_weights(net, change).items():
+            del stored[base]
+            stored |= {record.name: list(record.blobs) for record in records if record.blobs}
+    names = [layer.name for layer in net.layers]
+    assert len(set(names)) == len(names)
+    assert not [finding for finding in check_net(net) if not finding.warning]
+    assert all(
+        re.fullmatch(
+            r"conv1(_split[12]|_extension|_reorder|_concat|_sum|_residual|_pre|_post|_skip)*", each
+        )
+        for each in names
+        if each.startswith("conv")
+    )
+
+
+def halved(method):
+    """Splits a layer into halves, in each group."""
+
+    def planned(layer):
+        size = layer.message.convolution_param.num_output // layer.group
+        kernels = range(layer.message.convolution_param.num_output)
+        fast = tuple(kernel for kernel in kernels if kernel % size < size // 2)
+        return layer.name, method, fast, tuple(set(kernels) - set(fast))
+
+    return planned
+
+
+def test_names_of_later_generations_read_as_the_notebooks_do():
     net = graph.build(prototxt.parse(text("residual.before")))
     derived1, _ = derive(net, plan(("conv1", "residual", (0, 3), (1, 2))))
     derived2, _ = derive(
@@ -117,10 +173,59 @@ def test_a_derived_net_is_split_again_its_new_layers_included():
         ),
     )
     names = [layer.name for layer in derived2.layers]
-    assert len(set(names)) == len(names)
     assert "conv1_split2_residual_pre_split2_residual_post" in names
     assert "conv1_reorder_split2_extension" in names
-    assert not [finding for finding in check_net(derived2) if not finding.warning]
+
+
+def test_one_plan_may_mix_all_forms():
+    before = text("inner_product.before")
+    net = graph.build(prototxt.parse(before))
+    _, change = derive(net, plan(*PAIRS["inner_product"]))
+    suffixes = {base: parts[2].name for base, parts in change.parts.items()}
+    assert suffixes == {
+        "ip1": "ip1_split2_residual_pre",
+        "ip2": "ip2_split2_skip",
+        "ip3": "ip3_split2_extension",
+    }
+
+
+def test_each_phases_own_layer_is_split_between_its_own_bottom_and_top():
+    net = graph.build(prototxt.parse(text("phases.before")))
+    derived, change = derive(net, plan(*PAIRS["phases"]))
+    for phase, bottom in (("TRAIN", "train"), ("TEST", "test")):
+        layers = {layer.name: layer for layer in derived.layers if layer.is_in(phase)}
+        assert layers["conv1_split1"].bottoms == (bottom,)
+        assert layers["conv1_reorder"].tops == ("out",)
+        assert set(layers) >= {part.name for part in change.parts["conv1"]}
+    (records,) = rewrite_weights(derived, change).values()
+    assert list(records[0].definition.bottom) == ["train"]
+
+
+def test_a_relu_needs_a_residual_split():
+    net = graph.build(prototxt.parse(text("twice.before")))
+    with pytest.raises(SplitError) as caught:
+        derive(net, plan(PAIRS["twice"][0]), Setting(activation="relu"))
+    assert str(caught.value) == (
+        "activation relu without a residual split, expected a layer with method residual: no "
+        "other form has a place for it\nLeave out --activation, or choose --method residual."
+    )
+
+
+def test_a_form_that_a_layers_geometry_refuses_says_which_layer_and_where():
+    before = GROUPED.replace("kernel_size: 3", "kernel_size: 1 stride: 2")
+    net = graph.build(prototxt.parse(before, "net.prototxt"))
+    blobs = {"c": [np.zeros((4, 1, 1, 1), np.float32), np.zeros(4, np.float32)]}
+    a_plan = plan(("c", "skip", (0, 2), (1, 3)))
+    with pytest.raises(SplitError) as caught:
+        split(net, blobs, a_plan, Setting(skip_stride="average"))
+    head, *_, remedy = str(caught.value).splitlines()
+    assert head == (
+        "net.prototxt:1:1: layer 'c': a kernel of 1 with pad 0, stride 2 and dilation 1, expected "
+        "taps on the 2 pixels that an average skip takes the mean of"
+    )
+    assert remedy == "Choose --skip-stride sample."
+    known = split(net, blobs, a_plan, Setting(skip_stride="average"), {"data": (1, 2, 6, 8)})
+    assert known.parts["c"][2].blobs[0].shape == (2, 1, 2, 2)
 
 
 def test_a_deploy_net_gets_the_same_split_and_lacks_what_it_lacked():
@@ -175,6 +280,19 @@ def test_a_legacy_bias_of_four_axes_is_split_like_one_of_one():
         assert all(map(np.array_equal, part.blobs, same.blobs))
 
 
+def test_weights_in_double_precision_are_split_as_caffe_reads_them():
+    net = graph.build(prototxt.parse(text("twice.before")))
+    single = weights(net)
+    double = {name: [blob.astype(np.float64) for blob in blobs] for name, blobs in single.items()}
+    one, other = (
+        split(net, each, plan(*PAIRS["twice"]), Setting(preserve=True)).parts["conv2"]
+        for each in (single, double)
+    )
+    for part, same in zip(one, other, strict=True):
+        assert all(blob.dtype == np.float32 for blob in same.blobs)
+        assert all(map(np.array_equal, part.blobs, same.blobs))
+
+
 GROUPED = """layer { name: "c" type: "Convolution" bottom: "data" top: "c"
   convolution_param { num_output: 4 kernel_size: 3 group: 2 } }
 """
@@ -212,8 +330,9 @@ def test_a_deploy_nets_own_blob_names_are_kept():
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (("num_output: 4", "num_output: 8"), "with num_output 8, expected 4, as the net that is"),
-        (("Convolution", "Deconvolution"), "layer 'conv1' of type Deconvolution, expected a"),
+        (("num_output: 4", "num_output: 8"), "with num_output 8, expected 4, as the layer of"),
+        (("kernel_size: 3", "kernel_size: 3 stride: 2"), "with stride 2 2, expected 1 1, as the"),
+        (("Convolution", "Deconvolution"), "layer 'conv1' of type Deconvolution, expected Conv"),
     ],
 )
 def test_a_deploy_net_with_another_layer_of_the_name_is_refused(edit, message):

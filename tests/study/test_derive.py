@@ -223,6 +223,15 @@ def test_fields_of_the_split_itself_and_unknown_values_are_refused(tmp_path, ass
     assert str(caught.value).startswith(message)
 
 
+def test_a_type_that_is_set_takes_the_place_of_the_old_solver_type(tmp_path):
+    folder, out = make(tmp_path), tmp_path / "exp/derived1"
+    solver = folder / "solver.prototxt"
+    solver.write_text(solver.read_text() + "solver_type: ADAGRAD\n")
+    run(folder, out, assignments=["type=Adam"])
+    assert "solver_type" not in (out / "solver.prototxt").read_text()
+    assert load(out).solver.type == "Adam"
+
+
 def test_a_folder_with_snapshots_of_another_training_is_refused_even_with_force(tmp_path):
     folder, out = make(tmp_path), tmp_path / "exp/derived1"
     run(folder, out)

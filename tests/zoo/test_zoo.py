@@ -11,6 +11,7 @@ from caffesplit.engines import caffe_binary, job
 from caffesplit.errors import NetError, OutputError
 from caffesplit.formats import database, prototxt
 from caffesplit.net import check, graph
+from caffesplit.net.sources import named_paths
 
 
 def test_an_experiment_names_its_files_from_the_root(tmp_path):
@@ -20,7 +21,7 @@ def test_an_experiment_names_its_files_from_the_root(tmp_path):
     assert loaded.root == tmp_path
     assert loaded.net_path == tmp_path / "exp/baseline/train_val.prototxt"
     assert loaded.snapshot_prefix == str(tmp_path / "exp/baseline/digits")
-    assert [path for _, path in experiment.named_paths(loaded.net)] == [
+    assert [path for _, path in named_paths(loaded.net.layers)] == [
         "sets/digits_train_lmdb",
         "sets/digits_test_lmdb",
     ]

@@ -19,7 +19,7 @@ import numpy as np
 
 from tools.bench import vgg
 
-BENCHMARKS = ("tpm", "memory", "splice", "startup")
+BENCHMARKS = ("tpm", "memory", "splice", "fold", "startup")
 SNAPSHOTS = 4
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from tools.bench import vgg
@@ -17,7 +18,8 @@ INTERVAL = 0.002
 
 def run(paths: list[Path]) -> Result:
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        peaks = pool.starmap(_peak, [(paths, count) for count in SNAPSHOTS], chunksize=1)
+        jobs = [(_tpm, paths, count) for count in SNAPSHOTS]
+        peaks = pool.starmap(peak_of, jobs, chunksize=1)
     return Result(
         "Anonymous memory of the whole process (peak of RssAnon)",
         tuple(
@@ -27,9 +29,8 @@ def run(paths: list[Path]) -> Result:
     )
 
 
-def _peak(paths: list[Path], snapshots: int) -> float:
-    from caffesplit.metric.trajectory import scores
-
+def peak_of(job: Callable[..., object], *arguments: object) -> float:
+    """The peak of RssAnon in MB while `job` runs, for a process of its own."""
     done = threading.Event()
     samples = [_anonymous()]
 
@@ -39,10 +40,18 @@ def _peak(paths: list[Path], snapshots: int) -> float:
 
     sampler = threading.Thread(target=sample)
     sampler.start()
-    scores(vgg.history(paths, snapshots), [(0, snapshots - 1)], vgg.layers())
-    done.set()
-    sampler.join()
+    try:
+        job(*arguments)
+    finally:
+        done.set()
+        sampler.join()
     return max(samples)
+
+
+def _tpm(paths: list[Path], snapshots: int) -> None:
+    from caffesplit.metric.trajectory import scores
+
+    scores(vgg.history(paths, snapshots), [(0, snapshots - 1)], vgg.layers())
 
 
 def _anonymous() -> float:

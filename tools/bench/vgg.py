@@ -47,6 +47,34 @@ def write(folder: Path, count: int) -> list[Path]:
     return paths
 
 
+def experiment(folder: Path) -> Path:
+    """Write a solver and a net with these layers into `folder`."""
+    folder.mkdir()
+    lines = [
+        'layer { name: "data" type: "Input" top: "data"',
+        "  input_param { shape { dim: 1 dim: 3 dim: 224 dim: 224 } } }",
+    ]
+    bottom, block = "data", "1"
+    for name, layer_type, shape in shapes():
+        if name[4:5] != block and bottom != "fc6" and bottom != "fc7":
+            lines += [
+                f'layer {{ name: "pool{block}" type: "Pooling" bottom: "{bottom}"',
+                f'  top: "pool{block}" pooling_param {{ kernel_size: 2 stride: 2 }} }}',
+            ]
+            bottom, block = f"pool{block}", name[4:5]
+        kind = "convolution" if layer_type == "Convolution" else "inner_product"
+        extent = " kernel_size: 3 pad: 1" if kind == "convolution" else ""
+        lines += [
+            f'layer {{ name: "{name}" type: "{layer_type}" bottom: "{bottom}" top: "{name}"',
+            f"  {kind}_param {{ num_output: {shape[0]}{extent} }} }}",
+            f'layer {{ name: "relu_{name}" type: "ReLU" bottom: "{name}" top: "{name}" }}',
+        ]
+        bottom = name
+    (folder / "net.prototxt").write_text("\n".join(lines) + "\n")
+    (folder / "solver.prototxt").write_text('net: "net.prototxt"\nsnapshot_prefix: "vgg16"\n')
+    return folder
+
+
 def history(paths: list[Path], snapshots: int) -> History:
     """A history of so many snapshots, which are the files over and over."""
 

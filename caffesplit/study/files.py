@@ -1,0 +1,102 @@
+"""What derived and folded experiments have in common on disk: names, paths, records."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+from caffesplit.experiment import Experiment, SolverNet
+from caffesplit.formats.prototxt import Message, Scalar, quote
+from caffesplit.net.graph import Net
+from caffesplit.net.sources import named_paths
+
+HASH_CHUNK = 1 << 22
+
+STEMS = {"net": "train_val", "train_net": "train", "test_net": "test"}
+"""A written net's file, by the solver's field that names it (or, with `_param`, holds it)."""
+
+
+def file_names(nets: Sequence[SolverNet]) -> list[str]:
+    """A name for each net's file: test.prototxt, test2.prototxt … where there are more of a kind.
+
+    Nets of one file have one name.
+    """
+    names: dict[object, str] = {}
+    for each in nets:
+        stem = STEMS[each.field.removesuffix("_param")]
+        numbered = (f"{stem}{number}.prototxt" for number in count(2))
+        free = (
+            name for name in chain([f"{stem}.prototxt"], numbered) if name not in names.values()
+        )
+        names.setdefault(_origin(each), next(free))
+    return [names[_origin(each)] for each in nets]
+
+
+def _origin(each: SolverNet) -> object:
+    return each.path or id(each.node)
+
+
+def path_from_root(experiment: Experiment, out: Path, name: str) -> str:
+    """How a solver in `out` names a file beside it.
+
+    As the base does if `out` lies below the base's root; otherwise from `out`, which is the
+    derived experiment's root then and may be moved.
+    """
+    root = experiment.root.resolve()
+    if out.resolve().is_relative_to(root):
+        return os.path.relpath(out.resolve() / name, root)
+    return name
+
+
+def relocated(experiment: Experiment, derived: Net, out: Path) -> Message:
+    """The net's text; relative data paths made absolute where `out` is the new root and they
+    would not name the same files from there.
+    """
+    root = experiment.root.resolve()
+    if out.resolve().is_relative_to(root):
+        return derived.tree
+    moved = {}
+    for field, path in named_paths(derived.layers):
+        source = root / path
+        if source.exists() and not ((out / path).exists() and source.samefile(out / path)):
+            moved[id(field)] = Scalar(quote(str(source)))
+    return derived.tree.transformed(
+        lambda field: field.with_value(moved[id(field)]) if id(field) in moved else field
+    )
+
+
+def origin(inputs: Sequence[Path], hashes: Sequence[str], out: Path) -> dict[str, Any]:
+    """What a record tells of where it comes from: inputs with their SHA-256, versions."""
+    packages = ("caffesplit", "numpy", "protobuf")
+    return {
+        "inputs": [
+            {"path": os.path.relpath(path, out), "sha256": digest}
+            for path, digest in zip(inputs, hashes, strict=True)
+        ],
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in packages},
+        },
+    }
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(HASH_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,212 @@
+"""Fold an experiment: its trained nets and weights, with linear blocks become single layers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from caffesplit.errors import FoldError, Location, WeightsError
+from caffesplit.experiment import Experiment
+from caffesplit.formats import caffemodel, prototxt
+from caffesplit.formats.blobs import Array
+from caffesplit.formats.caffemodel import LayerWeights, Weights
+from caffesplit.formats.output import replacing
+from caffesplit.net import graph
+from caffesplit.net.check import check_weights
+from caffesplit.net.graph import Net
+from caffesplit.split.fold import Fold, FoldedLayer, Obstacle, Scope, blobs, deviation, fold
+from caffesplit.study.files import file_names, origin, relocated, sha256
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A folded layer with its blobs, and how far it is from the block it stands for."""
+
+    name: str
+    type: str
+    members: tuple[str, ...]
+    """The names of the layers that it replaces, in file order."""
+    before: int
+    """Values in their blobs."""
+    blobs: tuple[Array, ...]
+    definition: Any
+    """LayerParameter."""
+    deviation: float
+    """Relative; see `split.fold.deviation`."""
+
+    @property
+    def after(self) -> int:
+        return sum(blob.size for blob in self.blobs)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a fold of an experiment did, and what it left alone and why."""
+
+    folded: tuple[Measured, ...]
+    left: tuple[Obstacle, ...]
+
+    @property
+    def deviation(self) -> float:
+        """The largest one."""
+        return max((each.deviation for each in self.folded), default=0.0)
+
+
+MAX_DEVIATION = 1e-4
+"""Relative; float32's rounding alone makes some 1e-7."""
+
+
+def write_fold(
+    experiment: Experiment,
+    weights_path: Path,
+    out: Path,
+    scope: Scope | None = None,
+    force: bool = False,
+) -> Result:
+    """Write the experiment's nets, folded, and folded.caffemodel into the folder `out`.
+
+    `out` gets the nets under the names that `derive` gives them (train_val.prototxt and, where
+    there is one, deploy.prototxt), the weights for all of them and fold.json, a record: all or,
+    on any error, none.
+
+    Raises:
+        FoldError: if a folded layer computes something else than its block (it is more than
+            `MAX_DEVIATION` away).
+        OutputError: if `out` holds these files already and `force` is false.
+        WeightsError, PrototxtError: if an input is damaged, or the weights do not fit the nets.
+    """
+    weights = caffemodel.read(weights_path)
+    nets = [each.net for each in experiment.nets]
+    inputs = [*experiment.paths, weights_path]
+    names = file_names(experiment.nets)
+    if experiment.deploy_path is not None:
+        nets.append(graph.build(prototxt.load(experiment.deploy_path), str(experiment.deploy_path)))
+        inputs.append(experiment.deploy_path)
+        names.append("deploy.prototxt")
+    for net in nets:
+        _refuse_unfit(net, weights)
+    folds = consistent_folds(nets, weights, scope or Scope())
+    result = Result(measured(folds, weights), folds[0].left)
+    _refuse_deviation(result, weights_path)
+
+    texts = {
+        name: relocated(experiment, each.net, out) if name != "deploy.prototxt" else each.net.tree
+        for name, each in zip(names, folds, strict=True)
+    }
+    written = [*texts, "folded.caffemodel", "fold.json"]
+    with replacing(*(out / name for name in written), force=force, inputs=inputs) as staged:
+        target = dict(zip(written, staged, strict=True))
+        with ThreadPoolExecutor(1) as pool:
+            hashes = pool.map(sha256, inputs)
+            caffemodel.splice(
+                weights_path, target["folded.caffemodel"], replacements(result.folded, weights)
+            )
+        for name, tree in texts.items():
+            target[name].write_bytes(prototxt.encode(tree))
+        record = {**as_json(result), **origin(inputs, list(hashes), out)}
+        target["fold.json"].write_text(
+            json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
+    return result
+
+
+def consistent_folds(nets: Sequence[Net], weights: Weights, scope: Scope) -> tuple[Fold, ...]:
+    """The folds of nets that share weights: what one of them has to keep, all keep."""
+    kept: frozenset[str] = frozenset()
+    while True:
+        folds = tuple(fold(net, weights, scope, kept) for net in nets)
+        unequal = frozenset(
+            member
+            for one in folds
+            for other, net in zip(folds, nets, strict=True)
+            for block in one.folded
+            if block.members not in {each.members for each in other.folded}
+            for member in block.members
+            if net.named(member) and weights.get(member)
+        )
+        if not unequal:
+            return folds
+        kept |= unequal
+
+
+def measured(folds: Sequence[Fold], weights: Weights) -> tuple[Measured, ...]:
+    """The folded layers of all nets with their blobs, those that several nets have once."""
+    distinct = {each.members: each for one in folds for each in one.folded}
+    return tuple(_measured(each, weights) for each in distinct.values())
+
+
+def _measured(folded: FoldedLayer, weights: Weights) -> Measured:
+    own = blobs(folded)
+    return Measured(
+        folded.layer.name,
+        folded.layer.type,
+        folded.members,
+        sum(blob.size for name in folded.members for blob in weights.get(name, ())),
+        own,
+        folded.layer.message,
+        deviation(folded, own, weights),
+    )
+
+
+def replacements(
+    folded: Sequence[Measured], weights: Weights
+) -> Mapping[str, tuple[LayerWeights, ...]]:
+    """What takes the place of each folded layer's record in the weight file.
+
+    Nothing that of the Split layers, which Caffe inserts into every net anew.
+    """
+    stored = {layer.name for layer in weights.index.layers}
+    inserted = (layer for layer in weights.index.layers if layer.type == "Split")
+    records: dict[str, tuple[LayerWeights, ...]] = {layer.name: () for layer in inserted}
+    for each in folded:
+        members = [name for name in each.members if name in stored]
+        first = next(name for name in members if weights.get(name))
+        record = LayerWeights(each.name, each.type, each.blobs, each.definition)
+        for name in members:
+            records.setdefault(name, (record,) if name == first else ())
+    return records
+
+
+def as_json(result: Result) -> dict[str, Any]:
+    """What was folded, as plain JSON values."""
+    return {
+        "folded": [
+            {
+                "name": block.name,
+                "type": block.type,
+                "layers": list(block.members),
+                "parameters_before": block.before,
+                "parameters": block.after,
+                "deviation": block.deviation,
+            }
+            for block in result.folded
+        ],
+        "left_alone": [{"name": each.layer.name, "reason": each.reason} for each in result.left],
+    }
+
+
+def _refuse_unfit(net: Net, weights: Weights) -> None:
+    for finding in check_weights(net, weights):
+        if not finding.warning:
+            raise WeightsError(
+                finding.message,
+                remedy="Are the weights of this net? --weights names others.",
+                at=finding.at,
+            )
+
+
+def _refuse_deviation(result: Result, weights_path: Path) -> None:
+    for each in result.folded:
+        # Not a number counts as too far: weights of a training that diverged.
+        if not each.deviation <= MAX_DEVIATION:
+            raise FoldError(
+                f"folded, layer {each.name!r} computes something else "
+                f"(relative deviation {each.deviation:.2g})",
+                f"at most {MAX_DEVIATION:g}",
+                "Nothing was written. Are its weights finite numbers, and of this net?",
+                Location(str(weights_path), layer=each.members[0]),
+            )

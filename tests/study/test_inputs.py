@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from caffesplit.experiment import load
+from caffesplit.formats import database
+from caffesplit.study.inputs import train_shapes
+
+NET = """
+layer {{ name: "data" type: "Data" top: "data" top: "label" transform_param {{ {transform} }}
+        data_param {{ source: "{source}" batch_size: 4 backend: LMDB }} }}
+layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv"
+        convolution_param {{ num_output: 2 kernel_size: 3 }} }}
+"""
+CONV = """
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+        convolution_param { num_output: 2 kernel_size: 3 } }
+"""
+INPUT = """
+layer { name: "in" type: "Input" top: "data" input_param { shape { dim: [1, 3, 7, 9] } } }
+"""
+DEPLOY = INPUT + CONV
+
+
+def experiment(folder, source="lmdb", transform="", deploy=None):
+    (folder / "solver.prototxt").write_text('net: "net.prototxt"')
+    (folder / "net.prototxt").write_text(NET.format(source=source, transform=transform))
+    if deploy:
+        (folder / "deploy.prototxt").write_text(deploy)
+    return load(folder)
+
+
+def images(folder, encoded=False):
+    datum = database.datum(np.zeros((3, 10, 12), np.uint8), 0)
+    datum.encoded = encoded
+    database.write(folder / "lmdb", [(database.key(0), datum)])
+
+
+def test_the_first_image_of_the_database_tells_its_size(tmp_path):
+    images(tmp_path)
+    shapes = train_shapes(experiment(tmp_path, deploy=DEPLOY)).blobs
+    assert shapes == {"data": (4, 3, 10, 12), "label": (4,), "conv": (4, 2, 8, 10)}
+
+
+def test_a_crop_tells_all_but_the_channels(tmp_path):
+    images(tmp_path)
+    shapes = train_shapes(experiment(tmp_path, transform="crop_size: 8")).blobs
+    assert shapes["data"] == (4, 3, 8, 8)
+
+
+@pytest.mark.parametrize("deploy", [DEPLOY, 'input: "data" input_dim: [1, 3, 7, 9]' + CONV])
+def test_without_a_database_the_deploy_nets_input_tells_it(tmp_path, deploy):
+    shapes = train_shapes(experiment(tmp_path, deploy=deploy)).blobs
+    assert shapes["data"] == (4, 3, 7, 9)
+    assert shapes["conv"] == (4, 2, 5, 7)
+
+
+def test_encoded_images_tell_nothing(tmp_path):
+    images(tmp_path, encoded=True)
+    assert "data" not in train_shapes(experiment(tmp_path)).blobs
+
+
+@pytest.mark.parametrize("source", ["missing", "broken", "x" * 5000, "a\\000b"])
+@pytest.mark.parametrize("deploy", [None, "layer { } ?", 'layer { type: "Input" top: "other" }'])
+def test_where_nothing_tells_it_the_size_stays_unknown(tmp_path, source, deploy):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/data.mdb").write_bytes(b"no lmdb" * 100)
+    shapes = train_shapes(experiment(tmp_path, source, deploy=deploy)).blobs
+    assert shapes == {"label": (4,)}

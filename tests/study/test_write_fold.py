@@ -1,0 +1,241 @@
+import json
+import re
+
+import numpy as np
+import pytest
+import small_experiment
+from click.testing import CliRunner
+
+from caffesplit.cli.main import cli
+from caffesplit.errors import FoldError, OutputError, WeightsError
+from caffesplit.experiment import load
+from caffesplit.formats import caffemodel
+from caffesplit.formats.layers import LayerWeights
+from caffesplit.split.fold import Scope
+from caffesplit.split.forms import Setting
+from caffesplit.study.decide import decide
+from caffesplit.study.derive import derive
+from caffesplit.study.fold import write_fold
+
+DEPLOY = small_experiment.NET.replace('"Data"', '"Input"').replace(
+    'data_param { source: "data/lmdb" backend: LMDB batch_size: 2 }',
+    "input_param { shape { dim: 1 dim: 2 dim: 9 dim: 9 } }",
+)
+
+
+@pytest.fixture
+def base(tmp_path):
+    folder = small_experiment.make(tmp_path)
+    (folder / "deploy.prototxt").write_text(DEPLOY)
+    return folder
+
+
+def split(base, layers, method="residual", name="derived", **setting):
+    experiment = load(base)
+    plan = decide(experiment, (100, 400), layers, method)
+    out = base.with_name(name)
+    derive(experiment, plan, experiment.weights_path(400), out, Setting(**setting))
+    return out
+
+
+@pytest.fixture
+def derived(base):
+    return split(base, ["conv1", "conv2"], noise=0.1)
+
+
+def fold(derived, out=None, **options):
+    init = derived / "init.caffemodel"
+    return write_fold(load(derived), init, out or derived.with_name("folded"), **options)
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_fold_of_a_derived_experiment_has_the_bases_nets_byte_for_byte(base, derived):
+    fold(derived)
+    out = base.with_name("folded")
+    assert files(out) == ["deploy.prototxt", "fold.json", "folded.caffemodel", "train_val.prototxt"]
+    assert (out / "train_val.prototxt").read_bytes() == (base / "net.prototxt").read_bytes()
+    assert (out / "deploy.prototxt").read_bytes() == (base / "deploy.prototxt").read_bytes()
+
+
+def test_the_folded_weights_are_the_bases_layers_and_of_an_exact_start_their_values(base):
+    fold(split(base, ["conv1", "conv2"], "extension", noise=0))
+    folded = caffemodel.read(base.with_name("folded") / "folded.caffemodel")
+    original = caffemodel.read(base / "snap_iter_400.caffemodel")
+    assert list(folded) == list(original)
+    for name in original:
+        for own, first in zip(folded[name], original[name], strict=True):
+            assert own.tobytes() == first.tobytes()
+
+
+def test_the_record_tells_what_was_folded_from_what_and_how_exactly(base, derived):
+    result = fold(derived)
+    record = json.loads((base.with_name("folded") / "fold.json").read_text())
+    assert [each["name"] for each in record["folded"]] == ["conv1", "conv2"]
+    assert record["folded"][0]["deviation"] == result.folded[0].deviation < 2e-7
+    assert record["folded"][0]["layers"][0] == "conv1_split1"
+    assert record["left_alone"] == []
+    assert [each["path"] for each in record["inputs"]] == [
+        "../derived/solver.prototxt",
+        "../derived/train_val.prototxt",
+        "../derived/init.caffemodel",
+        "../derived/deploy.prototxt",
+    ]
+
+
+def test_layers_that_were_not_split_are_copied_byte_for_byte(base):
+    fold(split(base, ["conv1"]))
+    path = base.with_name("folded") / "folded.caffemodel"
+    record = next(each for each in caffemodel.index(path).layers if each.name == "conv2")
+    original = base / "snap_iter_400.caffemodel"
+    first = next(each for each in caffemodel.index(original).layers if each.name == "conv2")
+    assert (
+        path.read_bytes()[record.offset :][: record.length]
+        == original.read_bytes()[first.offset :][: first.length]
+    )
+
+
+def test_split_layers_that_caffe_inserted_are_left_out(base, derived):
+    init = derived / "init.caffemodel"
+    layers = [LayerWeights("data_data_0_split", "Split", ())]
+    weights = caffemodel.read(init)
+    layers += [
+        LayerWeights(each.name, each.type, tuple(weights.get(each.name, ())))
+        for each in weights.index.layers
+    ]
+    caffemodel.write(derived / "snap.caffemodel", layers)
+    out = base.with_name("folded")
+    write_fold(load(derived), derived / "snap.caffemodel", out)
+    names = [each.name for each in caffemodel.index(out / "folded.caffemodel").layers]
+    assert names == ["conv1", "conv2"]
+
+
+def test_what_the_deploy_net_reads_in_the_middle_is_kept_in_all_nets(base, derived):
+    deploy = derived / "deploy.prototxt"
+    reader = 'layer { name: "look" type: "ReLU" bottom: "conv1_split2" top: "look" }\n'
+    deploy.write_text(deploy.read_text() + reader)
+    result = fold(derived)
+    assert [each.name for each in result.folded] == ["conv2"]
+    out = base.with_name("folded")
+    for name in ("train_val.prototxt", "deploy.prototxt"):
+        assert "conv1_split2_residual_pre" in (out / name).read_text()
+    assert "conv1_split2" in caffemodel.read(out / "folded.caffemodel")
+
+
+def test_train_and_test_nets_are_folded_alike(base, derived):
+    solver = derived / "solver.prototxt"
+    net = '"exp/derived/train_val.prototxt"'
+    text = solver.read_text().replace(f"net: {net}", f"train_net: {net} test_net: {net}")
+    solver.write_text(text + "test_iter: 1\n")
+    fold(derived)
+    out = base.with_name("folded")
+    assert (out / "train.prototxt").read_bytes() == (base / "net.prototxt").read_bytes()
+
+
+def test_weights_that_are_no_numbers_are_refused_and_nothing_is_written(base, derived):
+    init = derived / "init.caffemodel"
+    weights = {
+        name: [np.array(blob) for blob in blobs] for name, blobs in caffemodel.read(init).items()
+    }
+    weights["conv1_reorder"][0][0, 0] = np.nan
+    records = [LayerWeights(name, "Convolution", tuple(blobs)) for name, blobs in weights.items()]
+    caffemodel.write(init, records, force=True)
+    with pytest.raises(FoldError) as caught:
+        fold(derived)
+    assert str(caught.value) == (
+        f'{init}: layer "conv1_split1": '
+        "folded, layer 'conv1' computes something else (relative "
+        "deviation nan), expected at most 0.0001\n"
+        "Nothing was written. Are its weights finite numbers, and of this net?"
+    )
+    assert caught.value.exit_code == 1
+    assert not base.with_name("folded").exists()
+
+
+def test_weights_of_another_net_are_refused(base, derived):
+    other = base / "snap_iter_400.caffemodel"
+    caffemodel.write(
+        derived / "other.caffemodel",
+        [LayerWeights("conv1_split1", "Convolution", (np.zeros((3, 2, 5, 5), np.float32),))],
+    )
+    with pytest.raises(WeightsError) as caught:
+        write_fold(load(derived), derived / "other.caffemodel", base.with_name("folded"))
+    assert "conv1_split1" in str(caught.value)
+    assert "--weights names others" in str(caught.value)
+    assert other.exists()
+
+
+def test_a_layer_without_weights_in_the_file_stays(base, derived):
+    init = derived / "init.caffemodel"
+    weights = caffemodel.read(init)
+    records = [
+        LayerWeights(name, "Convolution", tuple(weights[name]))
+        for name in weights
+        if name != "conv1_reorder"
+    ]
+    caffemodel.write(derived / "less.caffemodel", records)
+    write_fold(load(derived), derived / "less.caffemodel", base.with_name("folded"))
+    text = (base.with_name("folded") / "train_val.prototxt").read_text()
+    assert 'name: "conv1_reorder"' in text
+    assert 'name: "conv2_reorder"' not in text
+
+
+def test_inputs_are_never_overwritten_and_outputs_only_by_force(base, derived):
+    with pytest.raises(OutputError, match="the output is also an input"):
+        fold(derived, derived, force=True)
+    fold(derived)
+    with pytest.raises(OutputError, match="exists already"):
+        fold(derived)
+    fold(derived, force=True)
+
+
+def test_an_hdf5_file_is_folded_like_any_other(base, derived):
+    init = derived / "init.caffemodel"
+    caffemodel.splice(init, derived / "init.caffemodel.h5", {})
+    out = base.with_name("folded")
+    write_fold(load(derived), derived / "init.caffemodel.h5", out)
+    fold(derived, base.with_name("other"))
+    own, other = (
+        caffemodel.read(folder / "folded.caffemodel") for folder in (out, base.with_name("other"))
+    )
+    for name in own:
+        assert all(map(np.array_equal, own[name], other[name]))
+
+
+def test_the_command_tells_what_became_of_each_block_and_the_largest_deviation(base, derived):
+    out = base.with_name("folded")
+    arguments = [
+        "fold",
+        str(derived),
+        "--weights",
+        str(derived / "init.caffemodel"),
+        "-o",
+        str(out),
+    ]
+    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    lines = done.output.splitlines()
+    assert re.fullmatch(
+        r"conv1: 7 layers → 1, \d+ → 114 parameters, deviation \d\.\de-\d\d", lines[0]
+    )
+    assert re.fullmatch(r"largest deviation \d\.\de-\d\d, relative, on random input", lines[2])
+    assert lines[3] == (
+        f"{out}: folded from {derived / 'init.caffemodel'}, weights in {out / 'folded.caffemodel'}"
+    )
+
+
+def test_a_net_without_branches_is_written_as_it_is(base):
+    arguments = ["fold", str(base), "-o", str(base.with_name("folded"))]
+    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert "nothing to fold: the net is written as it is" in done.output
+    assert (base.with_name("folded") / "train_val.prototxt").read_text() == small_experiment.NET
+
+
+def test_chains_fold_what_the_author_put_in_a_row(base):
+    result = write_fold(
+        load(base), base / "snap_iter_400.caffemodel", base.with_name("folded"), Scope(chains=True)
+    )
+    assert [each.reason for each in result.left] == [
+        "two spatial kernels in a row are one larger kernel"
+    ]
