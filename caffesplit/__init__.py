@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from caffesplit.metric.trajectory import norms, scores
     from caffesplit.net.check import check_net, check_weights
     from caffesplit.net.graph import build as build_net
+    from caffesplit.split.fold import Scope, fold
     from caffesplit.split.forms import Setting
     from caffesplit.split.plan import LayerPlan, Plan
     from caffesplit.study.decide import decide
     from caffesplit.study.derive import derive
+    from caffesplit.study.fold import write_fold
 
 _HOMES = {
     # errors
@@ -66,6 +68,9 @@ _HOMES = {
     "Setting": "split.forms",
     "decide": "study.decide",
     "derive": "study.derive",
+    "fold": "split.fold",
+    "Scope": "split.fold",
+    "write_fold": "study.fold",
     # training
     "Job": "engines.job",
     "Outcome": "engines.job",
@@ -84,6 +89,7 @@ __all__ = [
     "Location",
     "Outcome",
     "Plan",
+    "Scope",
     "Setting",
     "TrainingError",
     "build_net",
@@ -93,6 +99,7 @@ __all__ = [
     "derive",
     "find_caffe",
     "find_snapshots",
+    "fold",
     "load",
     "load_prototxt",
     "norms",
@@ -104,6 +111,7 @@ __all__ = [
     "scores",
     "splice_weights",
     "train",
+    "write_fold",
     "write_weights",
 ]
 

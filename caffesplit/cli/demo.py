@@ -44,6 +44,7 @@ def command(folder: Path, caffe_path: str | None, force: bool) -> None:
     for path, what in results.pictures.items():
         click.echo(f"  {path}: {what}")
     click.echo(f"  {folder / 'derived1'}: a derived experiment; split.json tells what was split")
+    click.echo(f"  {folder / 'folded'}: derived2 folded back, to deploy in the baseline's place")
     click.echo("Go on with:")
     click.echo(f"  caffesplit tpm {folder / 'derived2'} --window 600:2000")
     click.echo(

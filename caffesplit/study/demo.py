@@ -3,7 +3,7 @@
 A small net learns scikit-learn's handwritten digits; its layer of highest TPM entropy is split
 and the derived net trained, twice. Beside that stand two controls of the same length, which start
 from the same snapshots with the same solver: the baseline trained on, and random splits of the
-same sizes.
+same sizes. At last the split net is folded back into the baseline's architecture.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from caffesplit.report.tables import Table
 from caffesplit.split.plan import Plan
 from caffesplit.study.decide import decide
 from caffesplit.study.derive import derive
+from caffesplit.study.fold import write_fold
 
 WINDOW = (600, 2000)
 """Of each training; before 600 all kernels still go straight."""
@@ -41,7 +42,7 @@ NETS = {
 }
 """Folder of each experiment → what it is, in the order of the table."""
 
-OWN = ("data", *NETS, "curves.png", "tpm.png", "table.md")
+OWN = ("data", *NETS, "folded", "curves.png", "tpm.png", "table.md")
 """All that the demo writes after its marker, and all that it removes before it starts anew."""
 
 MARKER = "demo.json"
@@ -100,6 +101,16 @@ def run(folder: Path, train: Train, say: Say, force: bool = False) -> Results:
             _derive(folder, base, name, plan_for, say)
             train(folder / name)
             base = name
+
+    last = load(folder / "derived2", folder)
+    folded = write_fold(last, last.snapshots()[-1].path, folder / "folded")
+    before, after = (
+        sum(getattr(each, name) for each in folded.folded) for name in ("before", "after")
+    )
+    say(
+        f"folded: derived2 in the baseline's architecture, {before:,} → {after:,} parameters of "
+        f"what was split; its outputs differ by {folded.deviation:.0e}"
+    )
 
     runs = read_runs([folder / name / "train.log" for name in NETS])
     figures.save(figures.curves(runs, avg=3), folder / "curves.png")

@@ -31,6 +31,13 @@ def test_the_demo_leaves_experiments_pictures_and_a_table(demo):
     assert (folder / "table.md").read_text().startswith("Net | Acc | Best | Difference | What")
 
 
+def test_the_demo_folds_the_last_split_net_into_the_baselines_own_text(demo):
+    folder, done = demo
+    for name in ("train_val.prototxt", "deploy.prototxt"):
+        assert (folder / "folded" / name).read_bytes() == (folder / "baseline" / name).read_bytes()
+    assert re.search(r"^folded: .*; its outputs differ by \de-0[78]$", done.stdout, re.MULTILINE)
+
+
 def test_the_demo_splits_the_layer_of_highest_entropy(demo):
     text = demo[1].stdout
     first_row = text.partition("Undefined\n")[2].split()[0]
