@@ -15,8 +15,10 @@ EXTRAS["dev"] = [
     "grpcio-tools>=1.60",
     "hypothesis>=6.90",
     "mypy>=1.8",
+    "pandas>=2.0",
     "pytest>=8.0",
     "ruff>=0.6",
+    "selenium>=4.20",
 ]
 
 setup(
