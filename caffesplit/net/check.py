@@ -168,18 +168,18 @@ def lone_in_place(net: Net, state: State) -> Iterator[Finding]:
                 message = f"layer {layer.name!r}: works in place on {top!r}, which layer "
                 message += f"{readers[top][0]!r} reads too, expected a top of another name"
                 yield Finding("lone-in-place", message, layer.location, False, top, (state.name,))
-        weights = (*layer.message.loss_weight, *(0.0,) * len(layer.tops))
-        for top, weight in zip(layer.tops, weights, strict=False):
-            readers[top] = [layer.name] if weight else []
+        for index, top in enumerate(layer.tops):
+            is_loss = any(layer.message.loss_weight[index : index + 1])
+            readers[top] = [layer.name] if is_loss else []
 
 
 def shared_shapes(net: Net, state: State) -> Iterator[Finding]:
     """Blobs that share their values have one shape, or as many values (Net::AppendParam)."""
     owners: dict[str, tuple[str, Pattern]] = {}
     for index, layer in state.indexed.items():
-        if not layer.shared_params:
+        blobs = state.shapes.learned(index)
+        if not blobs:
             continue
-        blobs = state.shapes.learned(index) or ()
         for (name, permissive), pattern in zip(_sharing(layer.message), blobs, strict=False):
             if not name:
                 continue

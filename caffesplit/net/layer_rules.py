@@ -146,8 +146,10 @@ def fields_per_blob(layer: Layer) -> Iterator[Finding]:
 def param_count(layer: Layer) -> Iterator[Finding]:
     """No more `param` than blobs with learned values."""
     blobs = expected_blobs(layer)
+    if blobs is None:
+        return
     given = _params(layer.message)
-    if blobs is not None and given > len(blobs):
+    if given > len(blobs):
         message = f"{given} `param`, expected at most {len(blobs)}: it has no more blobs"
         yield _breach("param-count", layer, message)
 

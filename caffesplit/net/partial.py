@@ -62,7 +62,10 @@ def merged(one: Partial, other: Partial) -> Partial:
 def axis_of(shape: Partial, index: int) -> int:
     """The axis that an index stands for; −1 is the last one."""
     if not -len(shape) <= index < len(shape):
-        raise Refused("existing-axes", f"axis {index} of a blob {shown(shape)} does not exist")
+        expected = f"{-len(shape)} to {len(shape) - 1}" if shape else "a blob with axes"
+        raise Refused(
+            "existing-axes", f"axis {index} of a blob {shown(shape)}, expected {expected}"
+        )
     return index % len(shape)
 
 

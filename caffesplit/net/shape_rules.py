@@ -83,7 +83,7 @@ def _concat(layer: Layer, bottoms: Sequence[Partial]) -> tuple[Partial, ...]:
     axis = _old_or_new_axis(layer, bottoms[0], "concat_param", "concat_dim")
     top, sizes = bottoms[0], [bottoms[0][axis]]
     for other in bottoms[1:]:
-        if not agree(_without(top, axis), _without(other, axis)):
+        if len(top) != len(other) or not agree(_without(top, axis), _without(other, axis)):
             message = f"bottoms {shown(top)} and {shown(other)}"
             raise Refused("equal-shapes", f"{message}, expected equal ones but for axis {axis}")
         top, sizes = merged(top, other), [*sizes, other[axis]]
@@ -145,7 +145,7 @@ def _reshape(layer: Layer, bottoms: Sequence[Partial]) -> tuple[Partial, ...]:
     end = len(bottom) if reshape.num_axes == -1 else start + reshape.num_axes
     if not 0 <= start <= end <= len(bottom):
         message = f"axis {reshape.axis} with num_axes {reshape.num_axes} of a bottom"
-        raise Refused("existing-axes", f"{message} {shown(bottom)}: no such axes")
+        raise Refused("existing-axes", f"{message} {shown(bottom)}, expected such as it has")
     if new.count(-1) > 1 or min(new, default=0) < -1:
         message = f"a new shape {shown(new)}, expected sizes, 0 to copy and at most one -1"
         raise Refused("reshapes", message)

@@ -1,6 +1,9 @@
 """What is known of a net's shapes, and what stays unknown."""
 
 import pytest
+from drawn_layers import FAMILIES
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from caffesplit.formats import prototxt
 from caffesplit.net import graph
@@ -227,3 +230,28 @@ def test_a_fault_of_one_phase_names_it():
     )
     (finding,) = check_net(net(text + CONV))
     assert str(finding).endswith("1 window or more on each axis, in phase TEST [windows]")
+
+
+layers = st.one_of(*(strategy for strategy, _ in FAMILIES.values()))
+
+
+@settings(max_examples=300, deadline=None)
+@given(layers, st.data())
+def test_who_knows_less_finds_no_more_and_infers_nothing_else(text, data):
+    made = net(text)
+    known = infer(made)
+    erased = {
+        name: tuple(data.draw(st.sampled_from([size, None])) for size in shape)
+        for name, shape in known.blobs.items()
+        if name.startswith("b")
+    }
+    less = infer(made, erased)
+    if not known.findings:
+        assert less.findings == ()
+        assert all(
+            len(shape) == len(known.partial[name])
+            and all(
+                size in (None, full) for size, full in zip(shape, known.partial[name], strict=True)
+            )
+            for name, shape in less.partial.items()
+        )
