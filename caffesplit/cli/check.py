@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from caffesplit.formats.layers import LayerRecord
     from caffesplit.net.findings import Finding
     from caffesplit.net.graph import Net
+    from caffesplit.net.partial import Partial
+
+    Images = Mapping[str, Partial]
 
 
 @click.command(short_help="Check a net, and weights against it.")
@@ -36,14 +39,16 @@ def command(target: Path, weights: Path | None, root: str | None) -> None:
     """
     from caffesplit.formats import caffemodel
     from caffesplit.net.findings import counted
+    from caffesplit.study.inputs import image_shapes
 
     nets, experiment = _load(target, root)
     stored = caffemodel.index(weights).layers if weights else ()
     findings: list[Finding] = []
     for net, phases in nets:
-        findings += _net_findings(net, phases)
+        images = image_shapes(experiment, net) if experiment else {}
+        findings += _net_findings(net, phases, images)
         if weights:
-            findings += _weight_findings(net, stored, trained=net is nets[0][0])
+            findings += _weight_findings(net, stored, images, trained=net is nets[0][0])
     if experiment:
         findings += _solver_findings(experiment)
     for finding in findings:
@@ -77,21 +82,23 @@ def _load(target: Path, root: str | None) -> tuple[list[tuple[Net, set[str]]], E
     return list(nets.values()), experiment
 
 
-def _net_findings(net: Net, phases: set[str]) -> Iterator[Finding]:
+def _net_findings(net: Net, phases: set[str], images: Images) -> Iterator[Finding]:
     """What is wrong with a net in the phases in which it is used."""
     from caffesplit.net.check import check_net
 
-    for finding in check_net(net):
+    for finding in check_net(net, images):
         used = (f"phase {phase}" in state for state in finding.states for phase in phases)
         if not finding.states or any(used):
             yield finding
 
 
-def _weight_findings(net: Net, stored: Sequence[LayerRecord], trained: bool) -> Iterator[Finding]:
+def _weight_findings(
+    net: Net, stored: Sequence[LayerRecord], images: Images, trained: bool
+) -> Iterator[Finding]:
     """Where the weights do not fit; the nets that only test need not have all of their layers."""
     from caffesplit.net.check import check_weights
 
-    for finding in check_weights(net, {layer.name: layer.blobs for layer in stored}):
+    for finding in check_weights(net, {layer.name: layer.blobs for layer in stored}, images):
         if trained or not finding.warning:
             yield finding
 

@@ -12,10 +12,11 @@ from caffesplit.errors import CaffesplitError, DatabaseError
 from caffesplit.experiment import Experiment
 from caffesplit.formats import database, prototxt
 from caffesplit.net import graph
-from caffesplit.net.graph import Layer
+from caffesplit.net.graph import PHASES, Layer, Net
 from caffesplit.net.partial import LEGACY_AXES, Partial
 from caffesplit.net.shape_sources import IMAGES
 from caffesplit.net.shapes import Shapes, infer
+from caffesplit.net.solver import State
 
 MAX_DATABASE_BYTES = 1 << 30
 """Of a database that is asked for its first image; it is looked through as a whole before."""
@@ -24,15 +25,33 @@ MAX_DATABASE_BYTES = 1 << 30
 def train_shapes(experiment: Experiment) -> Shapes:
     """The shapes of the blobs of the net that is trained, as far as they can be told."""
     net, state = experiment.uses[0]
+    batches = _batches(experiment, net, state)
+    return infer(net, batches, state.phase, state.level, state.stages)
+
+
+def image_shapes(experiment: Experiment, net: Net) -> dict[str, Partial]:
+    """What a net of the experiment reads in each phase, by blob: (None, C, H, W).
+
+    Blobs of which the phases read images of different sizes are left out.
+    """
+    found: dict[str, set[Partial]] = {}
+    for phase in PHASES:
+        for name, shape in _batches(experiment, net, State(phase)).items():
+            found.setdefault(name, set()).add((None, *shape[1:]))
+    return {name: shapes.pop() for name, shapes in found.items() if len(shapes) == 1}
+
+
+def _batches(experiment: Experiment, net: Net, state: State) -> dict[str, Partial]:
+    """The shapes of what a net reads in a state, where its prototxt leaves something open."""
     known = infer(net, {}, state.phase, state.level, state.stages).partial
-    images: dict[str, Partial] = {}
+    batches: dict[str, Partial] = {}
     for layer in state.layers(net):
         shape = known.get(layer.tops[0], ()) if layer.type in IMAGES else ()
         if None in shape:
             image = _in_database(experiment, layer) or _in_deploy(experiment, layer.tops[0])
             if image:
-                images[layer.tops[0]] = _filled(shape, image)
-    return infer(net, images, state.phase, state.level, state.stages)
+                batches[layer.tops[0]] = _filled(shape, image)
+    return batches
 
 
 def _filled(shape: Partial, image: Partial) -> Partial:

@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from caffesplit.cli.main import cli
 from caffesplit.experiment import load
-from caffesplit.formats import database
-from caffesplit.study.inputs import train_shapes
+from caffesplit.formats import caffemodel, database
+from caffesplit.formats.layers import LayerWeights
+from caffesplit.study.inputs import image_shapes, train_shapes
 
 NET = """
 layer {{ name: "data" type: "Data" top: "data" top: "label" transform_param {{ {transform} }}
@@ -66,3 +69,36 @@ def test_where_nothing_tells_it_the_size_stays_unknown(tmp_path, source, deploy)
     (tmp_path / "broken/data.mdb").write_bytes(b"no lmdb" * 100)
     shapes = train_shapes(experiment(tmp_path, source, deploy=deploy)).blobs
     assert shapes == {"label": (4,)}
+
+
+def test_what_both_phases_read_is_known_but_for_the_batch(tmp_path):
+    images(tmp_path)
+    loaded = experiment(tmp_path)
+    assert image_shapes(loaded, loaded.net) == {"data": (None, 3, 10, 12)}
+
+
+def test_images_of_two_sizes_under_one_name_are_of_no_known_shape(tmp_path):
+    images(tmp_path)
+    rules = {"TRAIN": "crop_size: 8", "TEST": "crop_size: 6"}
+    text = "".join(
+        NET.format(source="lmdb", transform=transform).replace(
+            'top: "label"', f'top: "label" include {{ phase: {phase} }}'
+        )
+        for phase, transform in rules.items()
+    )
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both/solver.prototxt").write_text('net: "net.prototxt"')
+    (tmp_path / "both/net.prototxt").write_text(text)
+    loaded = load(tmp_path / "both")
+    assert image_shapes(loaded, loaded.net) == {}
+
+
+def test_check_holds_weights_against_the_images_channels(tmp_path):
+    images(tmp_path)
+    experiment(tmp_path)
+    kernels = np.zeros((2, 4, 3, 3), np.float32), np.zeros(2, np.float32)
+    caffemodel.write(tmp_path / "w.caffemodel", [LayerWeights("conv", "Convolution", kernels)])
+    arguments = ["check", str(tmp_path), "--weights", str(tmp_path / "w.caffemodel")]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 1
+    assert "(2, 4, 3, 3), expected (2, 3, 3, 3)" in done.output
