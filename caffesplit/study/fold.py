@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from caffesplit.net.check import check_weights
 from caffesplit.net.graph import Net
 from caffesplit.split.fold import Fold, FoldedLayer, Obstacle, Scope, blobs, deviation, fold
 from caffesplit.study.files import file_names, origin, relocated, sha256
+
+MAX_DEVIATION = 1e-4
+"""Relative; float32's rounding alone makes some 1e-7."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,6 @@ class Result:
         return max((each.deviation for each in self.folded), default=0.0)
 
 
-MAX_DEVIATION = 1e-4
-"""Relative; float32's rounding alone makes some 1e-7."""
-
-
 def write_fold(
     experiment: Experiment,
     weights_path: Path,
@@ -89,23 +89,23 @@ def write_fold(
         names.append("deploy.prototxt")
     for net in nets:
         _refuse_unfit(net, weights)
-    folds = consistent_folds(nets, weights, scope or Scope())
-    result = Result(measured(folds, weights), folds[0].left)
-    _refuse_deviation(result, weights_path)
 
-    texts = {
-        name: relocated(experiment, each.net, out) if name != "deploy.prototxt" else each.net.tree
-        for name, each in zip(names, folds, strict=True)
-    }
-    written = [*texts, "folded.caffemodel", "fold.json"]
-    with replacing(*(out / name for name in written), force=force, inputs=inputs) as staged:
+    written = [*names, "folded.caffemodel", "fold.json"]
+    with (
+        replacing(*(out / name for name in written), force=force, inputs=inputs) as staged,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        hashes = pool.map(sha256, inputs)
         target = dict(zip(written, staged, strict=True))
-        with ThreadPoolExecutor(1) as pool:
-            hashes = pool.map(sha256, inputs)
-            caffemodel.splice(
-                weights_path, target["folded.caffemodel"], replacements(result.folded, weights)
-            )
-        for name, tree in texts.items():
+        folds = consistent_folds(nets, weights, scope or Scope())
+        result = Result(measured(folds, weights), folds[0].left)
+        _refuse_deviation(result, weights_path)
+        caffemodel.splice(
+            weights_path, target["folded.caffemodel"], replacements(result.folded, weights)
+        )
+        for name, each in zip(names, folds, strict=True):
+            is_deploy = name == "deploy.prototxt"
+            tree = each.net.tree if is_deploy else relocated(experiment, each.net, out)
             target[name].write_bytes(prototxt.encode(tree))
         record = {**as_json(result), **origin(inputs, list(hashes), out)}
         target["fold.json"].write_text(
@@ -136,7 +136,8 @@ def consistent_folds(nets: Sequence[Net], weights: Weights, scope: Scope) -> tup
 def measured(folds: Sequence[Fold], weights: Weights) -> tuple[Measured, ...]:
     """The folded layers of all nets with their blobs, those that several nets have once."""
     distinct = {each.members: each for one in folds for each in one.folded}
-    return tuple(_measured(each, weights) for each in distinct.values())
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return tuple(pool.map(lambda each: _measured(each, weights), distinct.values()))
 
 
 def _measured(folded: FoldedLayer, weights: Weights) -> Measured:
