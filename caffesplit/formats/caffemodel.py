@@ -24,6 +24,7 @@ from caffesplit.formats.layers import (
     index_layer,
 )
 from caffesplit.formats.output import replacing
+from caffesplit.formats.pieces import write as write_pieces
 from caffesplit.formats.wire import NOT_CAFFES, WireFile, check_size, encode_text, open_map
 
 __all__ = [
@@ -90,10 +91,6 @@ class Weights(Mapping[str, list[Array]]):
         return len(self._layers)
 
 
-COPY_BYTES = 1 << 20
-"""Bytes copied at a time; in one piece a model takes twice as long."""
-
-
 def index(path: Path | str) -> ModelIndex:
     """Index a weight file, BINARYPROTO or HDF5, and check the whole of it.
 
@@ -155,14 +152,8 @@ def splice(
     with (
         replacing(destination, force=force, inputs=[source]) as (staged,),
         staged.open("wb") as file,
-        memoryview(open_map(source)) as original,
     ):
-        for piece in pieces:
-            if isinstance(piece, range):
-                for start in piece[::COPY_BYTES]:
-                    file.write(original[start : min(start + COPY_BYTES, piece.stop)])
-            else:
-                piece.write(file)
+        write_pieces(pieces, source, file)
 
 
 def _write(

@@ -227,7 +227,9 @@ class _Graph:
                 return [path.until(source) for path in paths]
         ends = dict.fromkeys(path.end for path in paths if not self._is_fork(path.values[-1]))
         ends = ends or dict.fromkeys(path.end for path in paths)
-        raise UnfoldableError(f"on its branches {' and '.join(ends)}")
+        first, *others = ends
+        more = f", and {len(others)} more such ends" if len(others) > 1 else ""
+        raise UnfoldableError(f"on its branches {' and '.join([first, *others][:2])}{more}")
 
     def _path(self, reader: _Node, value: Value) -> _Path:
         values: list[Value] = [value]

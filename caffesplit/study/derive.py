@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -21,7 +22,7 @@ from caffesplit.split.plan import Plan
 from caffesplit.split.plan_json import as_json
 from caffesplit.split.rewrite import Split, rewrite_net, rewrite_weights, split
 from caffesplit.split.solver_text import derived_solver
-from caffesplit.study.files import file_names, origin, path_from_root, relocated, sha256
+from caffesplit.study.files import file_names, path_from_root, relocated, sha256, versions
 from caffesplit.study.inputs import train_shapes
 from caffesplit.study.momentum import derived_state, state_beside
 
@@ -98,7 +99,11 @@ def derive(
             "setting": asdict(setting),
             "set": list(assignments),
             "momentum": momentum,
-            **origin(inputs, list(hashes), out),
+            "inputs": [
+                {"path": os.path.relpath(path, out), "sha256": digest}
+                for path, digest in zip(inputs, hashes, strict=True)
+            ],
+            "versions": versions(),
         }
         target["split.json"].write_text(
             json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8"

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 from caffesplit.experiment import Experiment, SolverNet
 from caffesplit.formats.prototxt import Message, Scalar, quote
@@ -71,19 +70,10 @@ def relocated(experiment: Experiment, derived: Net, out: Path) -> Message:
     )
 
 
-def origin(inputs: Sequence[Path], hashes: Sequence[str], out: Path) -> dict[str, Any]:
-    """What a record tells of where it comes from: inputs with their SHA-256, versions."""
+def versions() -> dict[str, str]:
+    """What a record tells of the software that wrote it."""
     packages = ("caffesplit", "numpy", "protobuf")
-    return {
-        "inputs": [
-            {"path": os.path.relpath(path, out), "sha256": digest}
-            for path, digest in zip(inputs, hashes, strict=True)
-        ],
-        "versions": {
-            "python": platform.python_version(),
-            **{name: _version(name) for name in packages},
-        },
-    }
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
 
 
 def sha256(path: Path) -> str:

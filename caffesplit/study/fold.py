@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from caffesplit.net import graph
 from caffesplit.net.check import check_weights
 from caffesplit.net.graph import Net
 from caffesplit.split.fold import Fold, FoldedLayer, Obstacle, Scope, blobs, deviation, fold
-from caffesplit.study.files import file_names, origin, relocated, sha256
+from caffesplit.study.files import file_names, relocated, versions
 
 MAX_DEVIATION = 1e-4
 """Relative; float32's rounding alone makes some 1e-7."""
@@ -91,11 +90,7 @@ def write_fold(
         _refuse_unfit(net, weights)
 
     written = [*names, "folded.caffemodel", "fold.json"]
-    with (
-        replacing(*(out / name for name in written), force=force, inputs=inputs) as staged,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        hashes = pool.map(sha256, inputs)
+    with replacing(*(out / name for name in written), force=force, inputs=inputs) as staged:
         target = dict(zip(written, staged, strict=True))
         folds = consistent_folds(nets, weights, scope or Scope())
         result = Result(measured(folds, weights), folds[0].left)
@@ -107,7 +102,11 @@ def write_fold(
             is_deploy = name == "deploy.prototxt"
             tree = each.net.tree if is_deploy else relocated(experiment, each.net, out)
             target[name].write_bytes(prototxt.encode(tree))
-        record = {**as_json(result), **origin(inputs, list(hashes), out)}
+        record = {
+            **as_json(result),
+            "inputs": [os.path.relpath(path, out) for path in inputs],
+            "versions": versions(),
+        }
         target["fold.json"].write_text(
             json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8"
         )
@@ -136,8 +135,7 @@ def consistent_folds(nets: Sequence[Net], weights: Weights, scope: Scope) -> tup
 def measured(folds: Sequence[Fold], weights: Weights) -> tuple[Measured, ...]:
     """The folded layers of all nets with their blobs, those that several nets have once."""
     distinct = {each.members: each for one in folds for each in one.folded}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return tuple(pool.map(lambda each: _measured(each, weights), distinct.values()))
+    return tuple(_measured(each, weights) for each in distinct.values())
 
 
 def _measured(folded: FoldedLayer, weights: Weights) -> Measured:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError
 
@@ -17,6 +17,7 @@ from caffesplit.errors import Location, NetError, OutputError, WeightsError
 from caffesplit.formats import caffemodel, hdf5, schema
 from caffesplit.formats.layers import V1_LAYER, VERSIONS
 from caffesplit.formats.output import replacing
+from caffesplit.formats.pieces import write as write_pieces
 from caffesplit.formats.wire import (
     NOT_CAFFES,
     Field,
@@ -66,19 +67,9 @@ def upgrade_model(source: Path, destination: Path, force: bool = False) -> Upgra
         with (
             replacing(destination, force=force, inputs=[source]) as (staged,),
             staged.open("wb") as file,
-            memoryview(original) as view,
         ):
-            for piece in pieces:
-                _write(piece, view, file)
+            write_pieces(pieces, source, file)
     return Upgrade(None, made.steps, made.findings)
-
-
-def _write(piece: Piece, original: memoryview, file: BinaryIO) -> None:
-    if isinstance(piece, bytes):
-        file.write(piece)
-        return
-    for start in piece[:: caffemodel.COPY_BYTES]:
-        file.write(original[start : min(start + caffemodel.COPY_BYTES, piece.stop)])
 
 
 @dataclass
