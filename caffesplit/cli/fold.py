@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Fold a trained derived net back into its base architecture.")
-@options.experiment
+@click.argument("target", metavar="EXP|NET", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "out", required=True, type=options.OutputType(), metavar="OUT")
 @click.option(
     "--weights",
     metavar="ITER|FILE",
-    help="Fold this snapshot or file [the last snapshot].",
+    help="Fold this snapshot or file [the last snapshot]; of a NET, the file.",
 )
 @click.option(
     "--bn",
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 @options.root
 @options.force
 def command(
-    exp: str,
+    target: Path,
     out: Path,
     weights: str | None,
     batch_norms: bool,
@@ -45,22 +46,33 @@ def command(
     root: str | None,
     force: bool,
 ) -> None:
-    """Fold what is linear in EXP's trained net, branches and all, into single layers.
+    """Fold what is linear in a trained net, branches and all, into single layers.
 
-    They compute the same in TEST, to rounding, which is measured. OUT gets train_val.prototxt,
-    deploy.prototxt (where EXP has one), folded.caffemodel and fold.json, a record. Blocks are
-    found in the graph: EXP may be a split net, or any other one with linear branches.
+    They compute the same in TEST, to rounding, which is measured. OUT gets solver.prototxt,
+    train_val.prototxt, deploy.prototxt (where EXP has one), folded.caffemodel and fold.json, a
+    record; of a single NET just that one. Blocks are found in the graph: it may be a split net,
+    or any other one with linear branches. BatchNorm and Scale in branches are folded with them.
     """
     from caffesplit.experiment import load
     from caffesplit.split.fold import Scope
-    from caffesplit.study.fold import write_fold
+    from caffesplit.study.files import is_net
+    from caffesplit.study.fold import write_fold, write_net_fold
 
-    experiment = load(exp, root)
-    last = weights or experiment.snapshots(snapshots)[-1].iteration
-    path = experiment.weights_path(last, snapshots)
-    result = write_fold(experiment, path, out, Scope(batch_norms, chains), force)
+    scope = Scope(batch_norms, chains)
+    if is_net(target):
+        if weights is None:
+            raise click.UsageError(f"{target} is a net: give its weights, --weights FILE.")
+        path = Path(weights)
+        result = write_net_fold(target, path, out, scope, force)
+    else:
+        experiment = load(target, root)
+        last = weights or experiment.snapshots(snapshots)[-1].iteration
+        path = experiment.weights_path(last, snapshots)
+        result = write_fold(experiment, path, out, scope, force)
     _report(result)
     click.echo(f"{out}: folded from {path}, weights in {out / 'folded.caffemodel'}")
+    if not is_net(target):
+        click.echo(f"Test it with: caffesplit test {shlex.quote(str(out))}")
 
 
 def _report(result: Result) -> None:

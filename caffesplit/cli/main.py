@@ -12,7 +12,7 @@ import click
 from caffesplit.errors import CaffesplitError
 
 VERBS = (
-    *("tpm", "norms", "plan", "split", "check", "train", "fold", "log", "plot"),
+    *("tpm", "norms", "plan", "split", "check", "train", "test", "fold", "log", "plot"),
     *("upgrade", "convert", "data", "demo"),
 )
 """In the order of the work; each is a module of this package with a `command`."""

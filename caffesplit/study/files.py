@@ -11,14 +11,29 @@ from itertools import chain, count
 from pathlib import Path
 
 from caffesplit.experiment import Experiment, SolverNet
+from caffesplit.formats import prototxt
 from caffesplit.formats.prototxt import Message, Scalar, quote
 from caffesplit.net.graph import Net
+from caffesplit.net.solver import NetNode
+from caffesplit.net.solver import NetNode
 from caffesplit.net.sources import named_paths
 
 HASH_CHUNK = 1 << 22
 
 STEMS = {"net": "train_val", "train_net": "train", "test_net": "test"}
 """A written net's file, by the solver's field that names it (or, with `_param`, holds it)."""
+
+
+def is_net(path: Path) -> bool:
+    """Whether the file holds a net, rather than a solver that names one.
+
+    Raises:
+        PrototxtError: if it is no prototxt.
+    """
+    if not path.is_file():
+        return False
+    tree = prototxt.load(path)
+    return bool(tree.get("layer") or tree.get("layers"))
 
 
 def file_names(nets: Sequence[SolverNet]) -> list[str]:
@@ -39,6 +54,57 @@ def file_names(nets: Sequence[SolverNet]) -> list[str]:
 
 def _origin(each: SolverNet) -> object:
     return each.path or id(each.node)
+
+
+def net_texts(
+    experiment: Experiment, derived: Sequence[Net], out: Path
+) -> tuple[dict[str, Message], list[tuple[NetNode, NetNode]]]:
+    """The derived nets' files, by their names in `out`, and what stands in the solver for each
+    of the experiment's nets: a path, or the net itself where it stood there before.
+    """
+    names = net_files(experiment)
+    texts: dict[str, Message] = {}
+    nodes: list[tuple[NetNode, NetNode]] = []
+    for each, net in zip(experiment.nets, derived, strict=True):
+        text = relocated(experiment, net, out)
+        if each.path is None:
+            nodes.append((each.node, text))
+        else:
+            name = names[each.path]
+            texts[name] = text
+            nodes.append((each.node, Scalar(quote(path_from_root(experiment, out, name)))))
+    return texts, nodes
+
+
+def net_files(experiment: Experiment) -> dict[Path, str]:
+    """The name that the file of each of the experiment's nets gets when it is written."""
+    files = [each for each in experiment.nets if each.path is not None]
+    return {
+        each.path: name
+        for each, name in zip(files, file_names(files), strict=True)
+        if each.path is not None
+    }
+
+
+def net_texts(
+    experiment: Experiment, nets: Sequence[Net], out: Path
+) -> tuple[dict[str, Message], list[tuple[NetNode, NetNode]]]:
+    """The files in `out`, by name, of `nets` made of the experiment's, one of each; and what
+    stands in the solver for each of those: a path, or the net itself where it stood there before.
+    """
+    files = [each for each in experiment.nets if each.path is not None]
+    names = dict(zip((each.path for each in files), file_names(files), strict=True))
+    texts: dict[str, Message] = {}
+    nodes: list[tuple[NetNode, NetNode]] = []
+    for each, net in zip(experiment.nets, nets, strict=True):
+        text = relocated(experiment, net, out)
+        if each.path is None:
+            nodes.append((each.node, text))
+        else:
+            name = names[each.path]
+            texts[name] = text
+            nodes.append((each.node, Scalar(quote(path_from_root(experiment, out, name)))))
+    return texts, nodes
 
 
 def path_from_root(experiment: Experiment, out: Path, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from caffesplit.formats import caffemodel, prototxt
 from caffesplit.formats.blobs import Array
 from caffesplit.formats.caffemodel import LayerWeights, Weights
 from caffesplit.formats.output import replacing
+from caffesplit.formats.prototxt import Message
 from caffesplit.net import graph
 from caffesplit.net.check import check_weights
 from caffesplit.net.graph import Net
 from caffesplit.split.fold import Fold, FoldedLayer, Obstacle, Scope, blobs, deviation, fold
-from caffesplit.study.files import file_names, relocated, versions
+from caffesplit.split.solver_text import derived_solver
+from caffesplit.study.files import net_files, net_texts, path_from_root, versions
 
 MAX_DEVIATION = 1e-4
 """Relative; float32's rounding alone makes some 1e-7."""
@@ -66,41 +68,81 @@ def write_fold(
     scope: Scope | None = None,
     force: bool = False,
 ) -> Result:
-    """Write the experiment's nets, folded, and folded.caffemodel into the folder `out`.
+    """Write the experiment folded into the folder `out`.
 
-    `out` gets the nets under the names that `derive` gives them (train_val.prototxt and, where
-    there is one, deploy.prototxt), the weights for all of them and fold.json, a record: all or,
-    on any error, none.
+    `out` gets the solver and the nets under the names that `derive` gives them (train_val.prototxt
+    and, where there is one, deploy.prototxt), folded.caffemodel with the weights for all of them,
+    and fold.json, a record: all or, on any error, none.
 
     Raises:
         FoldError: if a folded layer computes something else than its block (it is more than
             `MAX_DEVIATION` away).
         OutputError: if `out` holds these files already and `force` is false.
-        WeightsError, PrototxtError: if an input is damaged, or the weights do not fit the nets.
+        WeightsError, PrototxtError: if an input is damaged, or the weights are not of the net.
     """
-    weights = caffemodel.read(weights_path)
     nets = [each.net for each in experiment.nets]
-    inputs = [*experiment.paths, weights_path]
-    names = file_names(experiment.nets)
-    if experiment.deploy_path is not None:
-        nets.append(graph.build(prototxt.load(experiment.deploy_path), str(experiment.deploy_path)))
-        inputs.append(experiment.deploy_path)
-        names.append("deploy.prototxt")
-    for net in nets:
-        _refuse_unfit(net, weights)
+    inputs, files = list(experiment.paths), ["solver.prototxt", *net_files(experiment).values()]
+    deploy = experiment.deploy_path
+    if deploy is not None:
+        nets.append(graph.build(prototxt.load(deploy), str(deploy)))
+        inputs.append(deploy)
+        files.append("deploy.prototxt")
 
-    written = [*names, "folded.caffemodel", "fold.json"]
+    def texts(folds: Sequence[Fold]) -> dict[str, Message]:
+        folded = [each.net for each in folds]
+        made, nodes = net_texts(experiment, folded[: len(experiment.nets)], out)
+        prefix = path_from_root(experiment, out, Path(experiment.snapshot_prefix).name)
+        made["solver.prototxt"] = derived_solver(experiment.solver_tree, nodes, prefix)
+        return made | ({"deploy.prototxt": folded[-1].tree} if deploy is not None else {})
+
+    return _write(nets, files, texts, inputs, weights_path, out, scope or Scope(), force)
+
+
+def write_net_fold(
+    net_path: Path,
+    weights_path: Path,
+    out: Path,
+    scope: Scope | None = None,
+    force: bool = False,
+) -> Result:
+    """Write a single net folded into the folder `out`, as `write_fold` does an experiment."""
+    net = graph.build(prototxt.load(net_path), str(net_path))
+    return _write(
+        [net],
+        [net_path.name],
+        lambda folds: {net_path.name: folds[0].net.tree},
+        [net_path],
+        weights_path,
+        out,
+        scope or Scope(),
+        force,
+    )
+
+
+def _write(
+    nets: Sequence[Net],
+    files: Sequence[str],
+    texts: Callable[[Sequence[Fold]], Mapping[str, Message]],
+    inputs: Sequence[Path],
+    weights_path: Path,
+    out: Path,
+    scope: Scope,
+    force: bool,
+) -> Result:
+    """Fold `nets`, the one that was trained first, and write `files`, `texts` of the folds."""
+    weights = caffemodel.read(weights_path)
+    _refuse_unfit(nets, weights, weights_path)
+    inputs = [*inputs, weights_path]
+    written = [*files, "folded.caffemodel", "fold.json"]
     with replacing(*(out / name for name in written), force=force, inputs=inputs) as staged:
         target = dict(zip(written, staged, strict=True))
-        folds = consistent_folds(nets, weights, scope or Scope())
+        folds = consistent_folds(nets, weights, scope)
         result = Result(measured(folds, weights), folds[0].left)
         _refuse_deviation(result, weights_path)
         caffemodel.splice(
             weights_path, target["folded.caffemodel"], replacements(result.folded, weights)
         )
-        for name, each in zip(names, folds, strict=True):
-            is_deploy = name == "deploy.prototxt"
-            tree = each.net.tree if is_deploy else relocated(experiment, each.net, out)
+        for name, tree in texts(folds).items():
             target[name].write_bytes(prototxt.encode(tree))
         record = {
             **as_json(result),
@@ -188,14 +230,17 @@ def as_json(result: Result) -> dict[str, Any]:
     }
 
 
-def _refuse_unfit(net: Net, weights: Weights) -> None:
-    for finding in check_weights(net, weights):
-        if not finding.warning:
-            raise WeightsError(
-                finding.message,
-                remedy="Are the weights of this net? --weights names others.",
-                at=finding.at,
-            )
+def _refuse_unfit(nets: Sequence[Net], weights: Weights, weights_path: Path) -> None:
+    """Refuse weights that do not fit, or lack a layer of the net that was trained."""
+    for net in nets:
+        for finding in check_weights(net, weights):
+            is_missing = finding.rule == "present-weights" and net is nets[0]
+            if is_missing or not finding.warning:
+                raise WeightsError(
+                    finding.message,
+                    remedy=f"Are the weights of this net ({weights_path})? --weights names others.",
+                    at=finding.at,
+                )
 
 
 def _refuse_deviation(result: Result, weights_path: Path) -> None:

@@ -55,7 +55,10 @@ def files(folder):
 def test_a_fold_of_a_derived_experiment_has_the_bases_nets_byte_for_byte(base, derived):
     fold(derived)
     out = base.with_name("folded")
-    assert files(out) == ["deploy.prototxt", "fold.json", "folded.caffemodel", "train_val.prototxt"]
+    assert files(out) == [
+        *("deploy.prototxt", "fold.json", "folded.caffemodel"),
+        *("solver.prototxt", "train_val.prototxt"),
+    ]
     assert (out / "train_val.prototxt").read_bytes() == (base / "net.prototxt").read_bytes()
     assert (out / "deploy.prototxt").read_bytes() == (base / "deploy.prototxt").read_bytes()
 
@@ -80,8 +83,8 @@ def test_the_record_tells_what_was_folded_from_what_and_how_exactly(base, derive
     assert record["inputs"] == [
         "../derived/solver.prototxt",
         "../derived/train_val.prototxt",
-        "../derived/init.caffemodel",
         "../derived/deploy.prototxt",
+        "../derived/init.caffemodel",
     ]
 
 
@@ -167,19 +170,32 @@ def test_weights_of_another_net_are_refused(base, derived):
     assert other.exists()
 
 
-def test_a_layer_without_weights_in_the_file_stays(base, derived):
-    init = derived / "init.caffemodel"
-    weights = caffemodel.read(init)
-    records = [
-        LayerWeights(name, "Convolution", tuple(weights[name]))
-        for name in weights
-        if name != "conv1_reorder"
-    ]
-    caffemodel.write(derived / "less.caffemodel", records)
-    write_fold(load(derived), derived / "less.caffemodel", base.with_name("folded"))
-    text = (base.with_name("folded") / "train_val.prototxt").read_text()
-    assert 'name: "conv1_reorder"' in text
-    assert 'name: "conv2_reorder"' not in text
+def test_weights_that_lack_a_layer_of_the_trained_net_are_refused(base, derived):
+    other = base / "snap_iter_400.caffemodel"
+    with pytest.raises(WeightsError) as caught:
+        write_fold(load(derived), other, base.with_name("folded"))
+    assert str(caught.value).splitlines()[0].endswith(
+        "layer 'conv1_split1' has no weights in the file; Caffe fills them anew"
+    )
+    assert not base.with_name("folded").exists()
+
+
+def test_a_folded_experiment_is_one_again(base, derived):
+    fold(derived)
+    folded = load(base.with_name("folded"))
+    assert folded.net_path == base.with_name("folded") / "train_val.prototxt"
+    assert folded.snapshot_prefix == str(base.with_name("folded") / "snap")
+
+
+def test_a_net_without_a_solver_is_folded_with_the_weights_given(base, derived):
+    deploy, out = derived / "deploy.prototxt", base.with_name("folded")
+    arguments = ["fold", str(deploy), "-o", str(out)]
+    done = CliRunner().invoke(cli, arguments)
+    assert f"{deploy} is a net: give its weights, --weights FILE." in done.output
+    arguments += ["--weights", str(derived / "init.caffemodel")]
+    CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert files(out) == ["deploy.prototxt", "fold.json", "folded.caffemodel"]
+    assert (out / "deploy.prototxt").read_bytes() == (base / "deploy.prototxt").read_bytes()
 
 
 def test_inputs_are_never_overwritten_and_outputs_only_by_force(base, derived):

@@ -1,0 +1,91 @@
+"""`caffesplit test` against the real Caffe."""
+
+import json
+import re
+import subprocess
+
+import pytest
+from click.testing import CliRunner
+
+from caffesplit.cli.main import cli
+from caffesplit.engines import testing
+from caffesplit.errors import EngineError
+
+LOG = """I1121 04:34:32.286 29402 caffe.cpp:313] Batch 9, accuracy = 0.9
+I1121 04:34:32.286 29402 caffe.cpp:313] Batch 9, loss = 0.3
+I1121 04:34:32.286 29402 caffe.cpp:318] Loss: 0.383096
+I1121 04:34:32.286 29402 caffe.cpp:330] accuracy = 0.894
+I1121 04:34:32.286 29402 caffe.cpp:330] accuracy = nan
+I1121 04:34:32.286 29402 caffe.cpp:330] loss = 0.383096 (* 0.5 = 0.191548 loss)
+"""
+
+
+def test_the_last_lines_of_caffe_test_are_the_means():
+    assert testing.parse(LOG.splitlines()) == testing.Outputs(
+        0.383096,
+        (
+            ("accuracy", 0.894),
+            ("accuracy", pytest.approx(float("nan"), nan_ok=True)),
+            ("loss", 0.383096),
+        ),
+    )
+
+
+def test_a_log_that_ends_before_its_means_has_none():
+    assert testing.parse(LOG.splitlines()[:2]) is None
+
+
+def trained(demo):
+    folder, _ = demo
+    return folder, folder / "derived2/digits_iter_2000.caffemodel"
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, ["test", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_an_experiment_is_tested_as_its_solver_says_with_its_last_snapshot(demo, caffe):
+    folder, weights = trained(demo)
+    done = run(folder / "derived2")
+    direct = subprocess.run(
+        [
+            *(caffe, "test", "--model=derived2/train_val.prototxt"),
+            *(f"--weights={weights}", "--iterations=10"),
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    accuracy = re.search(r"\] accuracy = (\S+)$", direct.stderr, re.MULTILINE)[1]
+    assert f"accuracy = {accuracy}\n" in done.output
+
+
+def test_a_folded_experiment_is_tested_with_its_folded_weights(demo):
+    folder, _ = trained(demo)
+    done = run(folder / "folded", "--json", "-")
+    before = run(folder / "derived2", "--json", "-")
+    found, expected = (
+        json.loads(each.output.partition("\n[")[2].join(["[", ""])) for each in (done, before)
+    )
+    assert found[0]["weights"].endswith("folded/folded.caffemodel")
+    assert dict(found[0]["outputs"]) == pytest.approx(dict(expected[0]["outputs"]), rel=1e-4)
+
+
+def test_a_net_is_tested_with_the_weights_given(demo):
+    folder, weights = trained(demo)
+    net = folder / "derived2/train_val.prototxt"
+    assert f"{net} is a net: give its weights, --weights FILE." in run(net).output
+    done = run(net, "--weights", weights, "--root", folder, "--iterations", 10)
+    assert done.output == run(folder / "derived2").output
+
+
+def test_weights_of_another_net_fail_with_caffes_own_words(demo, caffe):
+    folder, weights = trained(demo)
+    other = testing.Test(folder / "missing.prototxt", weights, folder, 1)
+    with pytest.raises(EngineError) as caught:
+        testing.run(other, caffe)
+    assert str(caught.value).startswith(
+        f"{folder / 'missing.prototxt'}: caffe test failed (exit status -6), "
+        "expected the outputs of the net\n`caffesplit check` may tell why. Its last words:\n"
+    )
