@@ -246,5 +246,5 @@ def test_help_names_every_verb_in_the_order_of_the_work():
     done = caffesplit("--help")
     verbs = [line.split()[0] for line in done.stdout.partition("Commands:\n")[2].splitlines()]
     assert " ".join(verbs) == (
-        "tpm norms plan split check train fold log plot upgrade convert data demo"
+        "tpm norms plan split check train test fold log plot upgrade convert data demo"
     )
