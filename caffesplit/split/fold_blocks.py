@@ -18,12 +18,10 @@ from dataclasses import dataclass
 from caffesplit.net.graph import Layer, Net
 from caffesplit.net.wiring import Top, Value, wire
 from caffesplit.split import linear
-from caffesplit.split.fold_steps import CHANNELWISE, CONVOLVING, Step, step
+from caffesplit.split.fold_steps import CHANNELWISE, CONVOLVING, JOINS, Step, step
 from caffesplit.split.linear import Blob, Linear, UnfoldableError
 
 Weights = Mapping[str, Sequence[Blob]]
-
-JOINS = ("Concat", "Eltwise")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,10 @@ CONVOLVING = tuple(PARAMETERS)
 """Layers of kernels: what a block of linear layers can become."""
 
 
+JOINS = ("Concat", "Eltwise")
+"""Layers that join branches."""
+
+
 @dataclass(frozen=True)
 class Step:
     """A linear layer with one bottom, as far as its own definition and weights tell.
@@ -42,6 +46,8 @@ def step(layer: Layer, blobs: Sequence[Blob]) -> Step:
     Raises:
         UnfoldableError: if it is not linear, or one that cannot be folded; the text says why.
     """
+    if layer.type in JOINS:
+        raise UnfoldableError("its branches stay branches")
     if layer.type not in STEPS:
         raise UnfoldableError("it is not linear")
     if len(layer.bottoms) != 1:

@@ -60,5 +60,6 @@ def test_a_branch_with_an_activation_stays_and_says_why(case):
     assert {each.layer.name: each.reason for each in result.left} == {
         "X_split2_residual_sum": "on its branches is layer 'X_split2_residual_relu' (ReLU): "
         "it is not linear",
-        "X_concat": "on its branches is layer 'X_split2_residual_sum' (Eltwise): it is not linear",
+        "X_concat": "on its branches is layer 'X_split2_residual_sum' (Eltwise): "
+        "its branches stay branches",
     }
