@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 EXTRAS = {
     "data": ["lmdb>=1.4", "scikit-learn>=1.2"],
     "hdf5": ["h5py>=3.8"],
-    "report": ["plotly>=5.18", "jinja2>=3.1", "graphviz>=0.20"],
+    "report": ["plotly>=5.18", "jinja2>=3.1"],
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})
 EXTRAS["torch"] = ["torch>=2.1"]
@@ -30,7 +30,9 @@ setup(
     license="BSD-2-Clause",
     python_requires=">=3.10",
     packages=find_packages(include=["caffesplit", "caffesplit.*"]),
-    package_data={"caffesplit": ["py.typed", "formats/*.desc", "zoo/*/*.prototxt"]},
+    package_data={
+        "caffesplit": ["py.typed", "formats/*.desc", "report/templates/*", "zoo/*/*.prototxt"]
+    },
     install_requires=[
         "click>=8.1",
         "matplotlib>=3.7",

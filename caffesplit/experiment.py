@@ -8,7 +8,7 @@ folder's parents. The folder found is the experiment's `root`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,8 +215,14 @@ class Experiment:
         return kernels
 
 
-def load(exp: Path | str, root: Path | str | None = None) -> Experiment:
+def load(
+    exp: Path | str,
+    root: Path | str | None = None,
+    build: Callable[[prototxt.Message, str], Net] = graph.build,
+) -> Experiment:
     """The experiment in a folder, or of a solver file.
+
+    `build` makes a net of its text and the path that this is from.
 
     Raises:
         NetError: if there is no solver or no net to train, or more than one could be meant.
@@ -224,6 +230,13 @@ def load(exp: Path | str, root: Path | str | None = None) -> Experiment:
     """
     solver_path = find_solver(Path(exp))
     tree = prototxt.load(solver_path)
+    if tree.get("layer") or tree.get("layers"):
+        raise NetError(
+            "this is a net",
+            "an experiment's folder, or its solver",
+            "Give the folder, or the solver that names this net.",
+            Location(str(solver_path)),
+        )
     solver = schema.read(tree, "SolverParameter", str(solver_path)).message
     roots = [Path(root)] if root is not None else list(_candidate_roots(solver_path))
     nets: list[SolverNet] = []
@@ -233,16 +246,14 @@ def load(exp: Path | str, root: Path | str | None = None) -> Experiment:
             found_root, path = _find_net(field, node, roots, solver_path)
             roots = [found_root]  # Where one of its paths starts from, all of them do.
         net = next((each.net for each in nets if path and each.path == path), None)
-        nets.append(SolverNet(field, node, path, net or _net(node, path or solver_path)))
+        if net is None:
+            source = path or solver_path
+            text = node if isinstance(node, prototxt.Message) else prototxt.load(source)
+            net = build(text, str(source))
+        nets.append(SolverNet(field, node, path, net))
     if len(roots) > 1:
         roots = [_likeliest(roots, nets, solver_path.parent, solver.snapshot_prefix)]
     return Experiment(solver_path, tree, solver, roots[0], tuple(nets))
-
-
-def _net(node: NetNode, path: Path) -> Net:
-    """The net in the file `path`, or the one that stands there as `node`."""
-    tree = node if isinstance(node, prototxt.Message) else prototxt.load(path)
-    return graph.build(tree, str(path))
 
 
 def _likeliest(roots: Sequence[Path], nets: Sequence[SolverNet], folder: Path, prefix: str) -> Path:

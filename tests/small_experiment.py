@@ -35,6 +35,8 @@ SOLVER = """# Hand-made.
 net: "{net}"
 snapshot_prefix: "{prefix}"  # here
 base_lr: 0.01
+lr_policy: "fixed"
+max_iter: 1000
 stepvalue: 10 stepvalue: 20
 weights: "older.caffemodel"
 """

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffesplit.errors import CaffesplitError, NetError, SnapshotError
+from caffesplit.errors import CaffesplitError, NetError, PrototxtError, SnapshotError
 from caffesplit.experiment import find_solver, load
 from caffesplit.formats import caffemodel
 from caffesplit.formats.caffemodel import LayerWeights
@@ -96,6 +96,26 @@ def test_a_solver_without_a_net_is_refused(tmp_path):
     assert shown(caught.value) == (
         f"{solver}: a solver without a net to train, expected one of net, net_param, train_net, "
         'train_net_param\nName the net, as in net: "train_val.prototxt".'
+    )
+
+
+def test_a_net_or_a_log_in_a_solvers_place_is_told_to_be_one(tmp_path):
+    net = write(tmp_path / "net.prototxt", 'layer { name: "a" type: "Silence" }\n')
+    with pytest.raises(NetError) as refused:
+        load(net)
+    assert shown(refused.value) == (
+        f"{net}: this is a net, expected an experiment's folder, or its solver\n"
+        "Give the folder, or the solver that names this net."
+    )
+    log = write(
+        tmp_path / "train.log",
+        "+ caffe train\nI1121 10:00:00.123456   123 caffe.cpp:204] Using GPUs 0\n",
+    )
+    with pytest.raises(PrototxtError) as caught:
+        load(log)
+    assert shown(caught.value) == (
+        f"{log}: found what looks like Caffe's log, expected a net or solver in text format\n"
+        "`caffesplit log` and `caffesplit plot` read logs."
     )
 
 

@@ -17,11 +17,11 @@ def main() -> None:
     parser.add_argument("--avg", type=int, default=1, metavar="N", help="smooth the training loss")
     parser.add_argument("--no_refresh", action="store_true", help="draw once, though logs grow")
     options = parser.parse_args()
-    from caffesplit.cli.plot import show
+    from caffesplit.cli.plot import View, show
     from caffesplit.errors import CaffesplitError
 
     try:
-        show(options.logs, options.avg, refresh=not options.no_refresh)
+        show(options.logs, View(options.avg), refresh=not options.no_refresh)
     except CaffesplitError as error:
         print(f"plot_loss: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

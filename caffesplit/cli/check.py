@@ -1,4 +1,4 @@
-"""`caffesplit check`: hold a net, and weights, against the rules of what Caffe loads."""
+"""`caffesplit check`: hold a solver, its nets, and weights against the rules of what Caffe runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Images = Mapping[str, Partial]
 
 
-@click.command(short_help="Check a net, and weights against it.")
+@click.command(short_help="Check a solver and its net, or a net, and weights against it.")
 @click.argument("target", metavar="EXP|NET", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--weights",
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 )
 @options.root
 def command(target: Path, weights: Path | None, root: str | None) -> None:
-    """Check the nets of EXP, or NET itself; exit code 1 if a rule is broken.
+    """Check the solver and nets of EXP, or NET itself; exit code 1 if a rule is broken.
 
     What only a fork may know (fields, layer types), and data of EXP that is not there, is a
     warning, and no failure.
@@ -106,8 +106,10 @@ def _weight_findings(
 def _solver_findings(experiment: Experiment) -> tuple[Finding, ...]:
     from caffesplit.errors import NetError
     from caffesplit.net.findings import Finding, limited
+    from caffesplit.net.solver_rules import check_solver
 
-    findings = limited(_missing_sources(experiment))
+    findings = check_solver(experiment.solver_tree, str(experiment.solver_path))
+    findings += limited(_missing_sources(experiment))
     try:
         experiment.check_tests()
     except NetError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from caffesplit.cli import options
@@ -13,6 +15,13 @@ from caffesplit.cli import options
 @options.layers
 @options.snapshots
 @options.json_output
+@click.option(
+    "--plot",
+    "plot_path",
+    metavar="FILE",
+    type=options.OutputType(),
+    help="Draw the norms over the iterations (png, svg or pdf).",
+)
 @options.root
 @options.force
 def command(
@@ -21,18 +30,22 @@ def command(
     layers: tuple[str, ...],
     snapshots: str | None,
     json_path: str | None,
+    plot_path: Path | None,
     root: str | None,
     force: bool,
 ) -> None:
     """Print the norm of each layer's weights at the first and last snapshot of each window."""
     from caffesplit.experiment import load
     from caffesplit.metric.trajectory import norms
+    from caffesplit.report import figures
     from caffesplit.report import scores as report
 
     experiment = load(exp, root)
     names = options.chosen_layers(layers, experiment)
-    options.check_outputs((json_path,), force, experiment, snapshots)
+    options.check_outputs((json_path, plot_path), force, experiment, snapshots)
     found = norms(experiment.history(snapshots), windows, names)
+    if plot_path is not None:
+        figures.save(figures.norms(found), plot_path, force)
     if json_path is not None:
         options.write_json(report.norm_json(found), json_path, force)
     if json_path != "-":

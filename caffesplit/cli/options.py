@@ -195,6 +195,17 @@ def decision(function: F) -> F:
     return with_decision  # type: ignore[return-value]
 
 
+def scored(plan: Plan) -> str:
+    """What a plan was decided on, for people to read."""
+    from caffesplit.report.scores import TWO_SNAPSHOTS
+
+    first, *_, last = plan.iterations
+    text = f"scored over {len(plan.iterations)} snapshots, {first} to {last}"
+    if last != plan.window[1]:
+        text += f", the last one in the window {plan.window[0]}:{plan.window[1]}"
+    return f"{text}\n{TWO_SNAPSHOTS if len(plan.iterations) == 2 else ''}"
+
+
 def chosen_layers(names: tuple[str, ...], experiment: Experiment) -> tuple[str, ...]:
     """The layers asked for, or all that have kernels.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -28,7 +29,8 @@ def command(
 ) -> None:
     """Decide which kernels of which layers are fast and slow, and write that as plan.json.
 
-    Read it, change it by hand if you like, and carry it out with `caffesplit split --plan`.
+    Read it, change it by hand if you like, and carry it out with
+    `caffesplit split EXP --plan FILE -o OUT`.
     """
     from caffesplit.experiment import load
     from caffesplit.split.plan_json import as_json
@@ -37,8 +39,10 @@ def command(
     options.check_outputs((out,), force, experiment, snapshots)
     plan = decision.plan(experiment, snapshots)
     options.write_json(as_json(plan), str(out), force)
+    click.echo(options.scored(plan), nl=False)
     for layer in plan.layers:
         click.echo(
             f"{layer.name}: {layer.method}, {len(layer.fast)} fast, {len(layer.slow)} slow kernels"
         )
-    click.echo(f"{out}: edit it if you like, then: caffesplit split --plan")
+    paths = f"{shlex.quote(exp)} --plan {shlex.quote(str(out))}"
+    click.echo(f"{out}: edit it if you like, then: caffesplit split {paths} -o OUT")

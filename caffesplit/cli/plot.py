@@ -1,20 +1,52 @@
-"""`caffesplit plot`: loss and accuracy of runs as a picture, live while they train."""
+"""`caffesplit plot`: runs as a picture, live while they train."""
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from caffesplit.cli import logs as log_files
 from caffesplit.cli import options
-from caffesplit.errors import OutputError
+from caffesplit.errors import CaffesplitError, Location, LogError, OutputError
 from caffesplit.report.runs import Run, results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from caffesplit.report.series import Scale
 
 PATIENCE = 3600.0
 """Seconds after which a log that has not grown counts as ended, whatever its last line."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How runs are drawn, with what `plot` takes where nothing is said."""
+
+    avg: int = 1
+    metric: str | None = None
+    scale: Scale = "iteration"
+    epoch_size: int | None = None
+    log: bool | None = None
+
+    def figure(self, runs: Sequence[Run], figure: Figure | None = None) -> Figure:
+        """Draw the curves, in a new figure or in the one given.
+
+        Raises:
+            CaffesplitError: if what they are to be drawn over cannot be told.
+        """
+        from caffesplit.report import figures
+
+        epochs = []
+        if self.scale == "epoch":
+            epochs = [_epoch(run.log.path, self.epoch_size) for run in runs]
+        return figures.curves(runs, self.avg, self.metric, self.scale, epochs, self.log, figure)
 
 
 @click.command("plot", short_help="Draw loss and accuracy of runs, live while they train.")
@@ -32,35 +64,53 @@ PATIENCE = 3600.0
     metavar="NAME",
     help='Test output to draw [accuracy, or the first with "acc" in its name].',
 )
+@click.option(
+    "--x",
+    "scale",
+    type=click.Choice(["iteration", "time", "epoch"]),
+    default="iteration",
+    show_default=True,
+    help="Draw over iterations, hours of training, or epochs.",
+)
+@click.option(
+    "--epoch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Training images of an epoch [those of the experiment's training set].",
+)
+@click.option(
+    "--log/--linear",
+    "log",
+    default=None,
+    help="Scale of the loss [logarithmic if it spans more than a decade].",
+)
 @click.option("--no-refresh", is_flag=True, help="Draw once, even if the logs are growing.")
 @click.option("-o", "--output", metavar="FILE", help="Draw once, into a png, svg or pdf file.")
 @options.force
 def command(
-    logs: tuple[str, ...],
-    avg: int,
-    metric: str | None,
-    no_refresh: bool,
-    output: str | None,
-    force: bool,
+    logs: tuple[str, ...], no_refresh: bool, output: str | None, force: bool, **view: Any
 ) -> None:
-    """Draw the loss and accuracy of runs, and go on drawing while they train.
+    """Draw the loss, accuracy and learning rate of runs, and go on while they train.
 
     The picture comes in a window or, where there is no display, as LOG.png beside the first
     log, in place of an earlier one. Folders are understood as by `caffesplit log`; a log from
     standard input (-) needs -o.
     """
+    chosen = View(**view)
+    if chosen.epoch_size is not None and chosen.scale != "epoch":
+        raise click.UsageError("--epoch-size is for --x epoch.")
     if output is None:
-        show(logs, avg, metric, refresh=not no_refresh)
+        show(logs, chosen, refresh=not no_refresh)
         return
     from caffesplit.report import figures
 
     runs = log_files.read_logs(log_files.find_logs(logs))
-    _check_metric(metric, runs)
-    figures.save(figures.curves(runs, avg, metric), output, force)
+    _check_metric(chosen.metric, runs)
+    figures.save(chosen.figure(runs), output, force)
     click.echo(output)
 
 
-def show(logs: Sequence[str], avg: int, metric: str | None = None, refresh: bool = True) -> None:
+def show(logs: Sequence[str], view: View, refresh: bool = True) -> None:
     """Draw in a window, in a notebook's cell, or into LOG.png beside the first log.
 
     With `refresh`, draw again whenever a log has grown, until all runs have ended.
@@ -79,18 +129,36 @@ def show(logs: Sequence[str], avg: int, metric: str | None = None, refresh: bool
     paths = log_files.find_logs(logs)
     sizes = _sizes(paths)
     runs = log_files.read_logs(paths)
-    _check_metric(metric, runs)
+    _check_metric(view.metric, runs)
     screen = find_screen(paths[0])
-    screen.draw(runs, avg, metric)
+    screen.draw(functools.partial(view.figure, runs))
     try:
         while refresh and any(map(_may_grow, runs)) and screen.wait():
             if _sizes(paths) != sizes:
                 sizes = _sizes(paths)
                 runs = log_files.read_logs(paths, warn=False)
-                screen.draw(runs, avg, metric)
+                screen.draw(functools.partial(view.figure, runs))
     except KeyboardInterrupt:
         return
     screen.hold()
+
+
+@functools.cache
+def _epoch(log: str, images: int | None) -> float:
+    """The iterations of an epoch in the experiment that a log lies in."""
+    from caffesplit.experiment import load
+    from caffesplit.study.epochs import iterations
+
+    try:
+        experiment = load(Path(log).parent)
+    except CaffesplitError as error:
+        raise LogError(
+            f"no experiment around this log tells its batch size ({error.found})",
+            "a solver and its net in the log's folder",
+            "Draw it over iterations: --x iteration.",
+            Location(log),
+        ) from error
+    return iterations(experiment, images)
 
 
 def _check_metric(metric: str | None, runs: Sequence[Run]) -> None:
@@ -99,7 +167,7 @@ def _check_metric(metric: str | None, runs: Sequence[Run]) -> None:
         results(runs, metric)
 
 
-def _sizes(paths: Iterable[Path]) -> list[int]:
+def _sizes(paths: Sequence[Path]) -> list[int]:
     return [path.stat().st_size for path in paths if path.is_file()]
 
 

@@ -1,37 +1,39 @@
-"""Where `plot` shows its curves when it is not told a file: whatever the user looks at."""
+"""Where `plot` shows its picture when it is not told a file: whatever the user looks at."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import click
 
 from caffesplit.report import figures
-from caffesplit.report.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Paint: TypeAlias = "Callable[[Figure | None], Figure]"
+"""Draws the picture into a figure, or into a new one for None."""
 
 INTERVAL = 2.0
 """Seconds between two looks at logs that may grow."""
 
 
 class Screen(Protocol):
-    """Shows curves, and shows them anew when they have changed."""
+    """Shows a picture, and shows it anew when it has changed."""
 
-    def draw(self, runs: Sequence[Run], avg: int, metric: str | None) -> None:
-        """Show the curves of `runs`."""
+    def draw(self, paint: Paint) -> None:
+        """Show what `paint` draws."""
 
     def wait(self) -> bool:
         """Let some time pass; say whether there is still someone to draw for."""
 
     def hold(self) -> None:
-        """Leave the last curves to the user."""
+        """Leave the last picture to the user."""
 
 
 def find_screen(log: Path) -> Screen:
@@ -56,8 +58,8 @@ class Window:
 
     figure: Figure
 
-    def draw(self, runs: Sequence[Run], avg: int, metric: str | None) -> None:
-        figures.curves(runs, avg, metric, self.figure)
+    def draw(self, paint: Paint) -> None:
+        paint(self.figure)
         self.figure.canvas.draw_idle()
 
     def wait(self) -> bool:
@@ -76,12 +78,12 @@ class Window:
 class Cell:
     """The output of a notebook's cell."""
 
-    def draw(self, runs: Sequence[Run], avg: int, metric: str | None) -> None:
+    def draw(self, paint: Paint) -> None:
         import matplotlib.pyplot as plt
         from IPython.display import clear_output  # type: ignore[import-not-found]
 
         clear_output(wait=True)
-        figures.curves(runs, avg, metric, plt.figure())
+        paint(plt.figure())
         plt.show()
 
     def wait(self) -> bool:
@@ -98,9 +100,9 @@ class Picture:
 
     log: Path
 
-    def draw(self, runs: Sequence[Run], avg: int, metric: str | None) -> None:
+    def draw(self, paint: Paint) -> None:
         path = self.log.with_name(f"{self.log.name}.png")
-        figures.save(figures.curves(runs, avg, metric), path, force=True)
+        figures.save(paint(None), path, force=True)
         click.echo(path)
 
     def wait(self) -> bool:

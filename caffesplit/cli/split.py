@@ -135,6 +135,7 @@ def command(
     change = derive(
         experiment, plan, start, out, setting, assignments, force, momentum=momentum, hdf5=hdf5
     )
+    click.echo(options.scored(plan), nl=False)
     for layer in plan.layers:
         parts = change.parts[layer.name]
         click.echo(

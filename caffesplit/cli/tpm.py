@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     "--plot",
     "plot_path",
     metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Draw the layers' histograms (png, svg or pdf).",
+    type=options.OutputType(),
+    help="Draw the layers' histograms or, for several windows, their course (png, svg, pdf).",
 )
 @options.root
 @options.force
@@ -63,15 +63,19 @@ def command(
     from caffesplit.report import figures
     from caffesplit.report import scores as report
 
-    if plot_path is not None and len(windows) > 1:
-        raise click.UsageError("--plot draws one window; give one --window.")
     experiment = load(exp, root)
     names = options.chosen_layers(layers, experiment)
     options.check_outputs((json_path, csv_path, plot_path), force, experiment, snapshots)
     with steps("scoring") as progress:
         scored = scores(experiment.history(snapshots), windows, names, progress)
     if plot_path is not None:
-        figures.save(figures.tpm_histograms(scored[0], bins), plot_path, force)
+        several = len(scored) > 1
+        figure = (
+            figures.tpm_windows(scored, bins)
+            if several
+            else figures.tpm_histograms(scored[0], bins)
+        )
+        figures.save(figure, plot_path, force)
     if csv_path is not None:
         options.write_text(report.score_csv(scored, bins), csv_path, force)
     if json_path is not None:

@@ -43,7 +43,11 @@ file = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="FILE",
     help="Where the log goes [EXP/train.log].",
 )
-@click.option("--force", is_flag=True, help="Replace the snapshots of an earlier run.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Replace an earlier run's snapshots, or later ones than --snapshot.",
+)
 @options.root
 @click.pass_context
 def command(
@@ -61,16 +65,14 @@ def command(
     """Train EXP with Caffe, from its init.solverstate or init.caffemodel where it has one.
 
     The log goes to EXP/train.log as Caffe prints it. A run that goes on from a snapshot is
-    appended; otherwise an earlier log is kept as train.log.1, train.log.2 …, and earlier
-    snapshots are replaced with --force alone. Ctrl-C lets Caffe
-    take a snapshot and stop, a second one kills it.
+    appended; otherwise an earlier log is kept as train.log.1, train.log.2 …. Snapshots of an
+    earlier run, or later ones than that it goes on from, are replaced with --force alone. Ctrl-C
+    lets Caffe take a snapshot and stop, a second one kills it.
     """
     from caffesplit import experiment
     from caffesplit.cli.progress import training
     from caffesplit.engines import caffe_binary, job
 
-    if snapshot is not None and force:
-        raise click.UsageError("--snapshot goes on from the snapshots that --force replaces.")
     loaded = experiment.load(exp, root)
     caffe = caffe_binary.find(caffe_path)
     planned = job.prepare(

@@ -1,4 +1,4 @@
-"""`caffesplit upgrade`: nets, solvers and weights of older Caffes → today's format."""
+"""`caffesplit upgrade`: experiments, nets, solvers and weights of older Caffes → today's format."""
 
 from __future__ import annotations
 
@@ -9,27 +9,37 @@ import click
 from caffesplit.cli import options
 
 
-@click.command(short_help="Bring a net, solver or model of an older Caffe into today's format.")
+@click.command(short_help="Bring an old Caffe's experiment or file into today's format.")
 @click.argument(
-    "source",
-    metavar="NET|SOLVER|MODEL",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "source", metavar="EXP|NET|SOLVER|MODEL", type=click.Path(exists=True, path_type=Path)
 )
 @click.option("-o", "--output", "out", required=True, type=options.OutputType(), metavar="OUT")
+@options.root
 @options.force
-def command(source: Path, out: Path, force: bool) -> None:
-    """Write the net, solver or model (.caffemodel) as OUT, in today's format.
+def command(source: Path, out: Path, root: str | None, force: bool) -> None:
+    """Write an experiment, or a net, solver or model (.caffemodel), as OUT, in today's format.
 
     The result is that of Caffe's own upgrade tools; comments and formatting are kept, and so are
     the blobs, bit for bit. What has no place in today's format is left out, with a warning.
+
+    Of an experiment (a folder, or a solver where OUT is a folder or has no ending), the folder OUT
+    gets solver and nets. Its snapshots stay where they are, as they are: OUT's solver names them.
     """
     from caffesplit.net.findings import limited
-    from caffesplit.study.upgrade import upgrade
+    from caffesplit.study.upgrade import is_solver, upgrade
+    from caffesplit.study.upgrade_experiment import upgrade_experiment
 
-    done = upgrade(source, out, force)
-    for finding in limited(done.findings):
-        click.echo(str(finding), err=True)
-    if done.steps:
-        click.echo(f"{out}: {done.kind} upgraded: {', '.join(done.steps)}")
+    names_folder = out.is_dir() or not out.suffix
+    if source.is_dir() or (names_folder and is_solver(source)):
+        done = upgrade_experiment(source, out, root, force)
+    elif root is not None:
+        raise click.UsageError("--root is for the paths of an experiment; leave it out.")
     else:
-        click.echo(f"{out}: a copy; {source} needs no upgrade, its {done.kind} is of today")
+        done = (upgrade(source, out, force),)
+    for each in done:
+        for finding in limited(each.findings):
+            click.echo(str(finding), err=True)
+        what = (
+            f"upgraded: {', '.join(each.steps)}" if each.steps else f"of today, from {each.source}"
+        )
+        click.echo(f"{each.path}: {each.kind} {what}")

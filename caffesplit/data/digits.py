@@ -46,7 +46,7 @@ def write(
         from sklearn.model_selection import train_test_split
     except ImportError as error:
         raise DatabaseError(
-            "scikit-learn is not installed", "the extra `data`", "pip install 'caffesplit[data]'"
+            "scikit-learn is not installed", remedy="Install it: pip install scikit-learn"
         ) from error
     paths = Path(folder) / TRAIN_LMDB, Path(folder) / TEST_LMDB
     check_targets((path / database.DATA_FILE for path in paths), force=force)

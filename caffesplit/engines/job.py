@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from caffesplit.engines import logfile, start
@@ -10,6 +10,7 @@ from caffesplit.errors import EngineError, Location, NetError, OutputError
 from caffesplit.experiment import Experiment
 from caffesplit.formats import snapshots, solverstate
 from caffesplit.formats.prototxt import Field, Scalar
+from caffesplit.net.solver_rules import check_solver
 from caffesplit.net.sources import named_paths
 
 
@@ -84,16 +85,17 @@ def prepare(
 
     Where neither weights nor a snapshot are given, the experiment's own init.solverstate or
     init.caffemodel (or their HDF5 forms, `.h5`) is the start. The log is the experiment's
-    train.log unless given. A run goes on if `snapshot` is given; any other one must not find an
-    earlier run's snapshots, unless `force` has them replaced. The folder of `snapshot_prefix`,
-    which Caffe does not create, is created.
+    train.log unless given. A run goes on if `snapshot` is given, and must not find later snapshots
+    than that; any other run must find none at all, unless `force` has them replaced. The folder of
+    `snapshot_prefix`, which Caffe does not create, is created.
 
     Raises:
         EngineError: if weights and snapshot are both given, or one of them does not exist; if
             the snapshot is of the last iteration.
         WeightsError: if the weights or the snapshot are damaged, or another net's.
-        NetError: if a net or one of its data sources is not where Caffe will look for it, or the
-            solver does not say how long each is tested.
+        NetError: if Caffe would not take the solver, or train nothing with it; if a net or one of
+            its data sources is not where Caffe will look for it, or the solver does not say how
+            long each is tested.
         OutputError: if there are earlier snapshots and `force` is false, or the run would start
             from one that it replaces; if the log or the snapshots' folder cannot be written.
     """
@@ -101,7 +103,6 @@ def prepare(
     if weights is None and snapshot is None:
         snapshot = _existing(experiment.folder, "init.solverstate")
         weights = None if snapshot else _existing(experiment.folder, "init.caffemodel")
-    earlier = {} if goes_on else snapshots.files(experiment.snapshot_prefix)
     _, trained = experiment.uses[0]
     job = Job(
         solver=experiment.solver_path.resolve(),
@@ -112,18 +113,21 @@ def prepare(
         gpu=gpu,
         level=trained.level,
         goes_on=goes_on,
-        replaced=tuple(earlier),
     )
+    _check_solver(experiment)
     _check_nets(experiment)
     experiment.check_tests()
     _check_sources(experiment)
     begin = _checked_start(experiment, job)
-    start.check_replacement(experiment, earlier, begin, force)
+    since = solverstate.read(begin[0]).iteration if goes_on else -1
+    found = snapshots.files(experiment.snapshot_prefix)
+    later = {path: iteration for path, iteration in found.items() if iteration > since}
+    start.check_replacement(experiment, later, begin, force, goes_on)
     logfile.check(job.log, (*experiment.paths, *begin))
     if log is not None:
         logfile.check_content(job.log)
     _make_snapshot_folder(experiment)
-    return job
+    return replace(job, replaced=tuple(later))
 
 
 def _existing(folder: Path, name: str) -> Path | None:
@@ -152,6 +156,15 @@ def _check_iterations_left(experiment: Experiment, snapshot: Path) -> None:
             f"Raise max_iter in {experiment.solver_path}.",
             Location(str(snapshot)),
         )
+
+
+def _check_solver(experiment: Experiment) -> None:
+    """Check that Caffe takes the solver, and trains something with it."""
+    for finding in check_solver(experiment.solver_tree, str(experiment.solver_path)):
+        if not finding.warning:
+            close = f"Did you mean {finding.suggestion}? " if finding.suggestion else ""
+            remedy = f"{close}`caffesplit check` shows all that is wrong."
+            raise NetError(finding.message, "", remedy, finding.at)
 
 
 def _check_nets(experiment: Experiment) -> None:

@@ -57,10 +57,14 @@ def check_snapshot(experiment: Experiment, snapshot: Path) -> Path:
 
 
 def check_replacement(
-    experiment: Experiment, earlier: Mapping[Path, int], start: tuple[Path, ...], force: bool
+    experiment: Experiment,
+    earlier: Mapping[Path, int],
+    start: tuple[Path, ...],
+    force: bool,
+    goes_on: bool = False,
 ) -> None:
-    """Raise OutputError if a new run would mix its snapshots with those of an earlier one, or if
-    what it starts from is among them.
+    """Raise OutputError if a run would mix its snapshots with these, of an earlier one, or if what
+    it starts from is among them.
     """
     at = Location(experiment.snapshot_prefix)
     taken = {path.resolve() for path in earlier}
@@ -77,10 +81,12 @@ def check_replacement(
     iterations = sorted(set(earlier.values()))
     states = [path for path in earlier if ".solverstate" in path.name]
     newest = max(states, key=lambda path: earlier[path], default=None)
-    go_on = f"Go on from the last: --snapshot {newest}, or give" if newest else "Give"
+    unfinished = newest and earlier[newest] < experiment.solver.max_iter
+    go_on = f"Go on from the last: --snapshot {newest}, or give" if unfinished else "Give"
     raise OutputError(
-        f"snapshots of an earlier run are here ({listed(iterations)})",
+        f"snapshots {'later than its start' if goes_on else 'of an earlier run'} are here "
+        f"({listed(iterations)})",
         "none, so that the snapshots of two runs do not mix",
-        f"{go_on} --force to replace them.",
+        f"{go_on} --force to replace them, or the solver another snapshot_prefix.",
         at,
     )

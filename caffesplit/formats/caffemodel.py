@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caffesplit.errors import Location, WeightsError
-from caffesplit.formats import hdf5
+from caffesplit.formats import hdf5, solverstate
 from caffesplit.formats.blobs import Array
 from caffesplit.formats.layers import (
     VERSIONS,
@@ -177,6 +177,33 @@ def _write(
 
 
 def _index(path: str, buffer: mmap.mmap) -> ModelIndex:
+    try:
+        return _indexed(path, buffer)
+    except WeightsError:
+        _refuse_state(Path(path))
+        raise
+
+
+def _refuse_state(path: Path) -> None:
+    """Say so, if what is no weight file is a solver state."""
+    try:
+        state = solverstate.read(path)
+    except WeightsError:
+        return
+    if not state.learned_net:
+        return
+    stem = path.name.removesuffix(".h5").removesuffix(".solverstate")
+    beside = (path.with_name(f"{stem}.caffemodel{ending}") for ending in ("", ".h5"))
+    weights = next((str(each) for each in beside if each.is_file()), state.learned_net)
+    raise WeightsError(
+        f"this is a solver state, of iteration {state.iteration}",
+        "weights: a caffemodel",
+        f"Its weights are {weights}",
+        Location(str(path)),
+    ) from None
+
+
+def _indexed(path: str, buffer: mmap.mmap) -> ModelIndex:
     if buffer[: len(hdf5.MAGIC)] == hdf5.MAGIC:
         return ModelIndex(path, len(buffer), "", hdf5.index_layers(path, len(buffer)), hdf5=True)
     name, layers = _index_net(WireFile(path, buffer))

@@ -133,8 +133,7 @@ def _lmdb() -> Any:
     except ImportError as error:
         raise DatabaseError(
             "lmdb is not installed",
-            "the extra `data`",
-            "pip install 'caffesplit[data]'",
+            remedy="Install it: pip install lmdb",
         ) from error
     return lmdb
 

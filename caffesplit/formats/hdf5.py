@@ -72,7 +72,7 @@ def _library(at: Location) -> Any:
     except ImportError as error:
         raise WeightsError(
             "the file is HDF5, and h5py is not installed",
-            remedy="pip install 'caffesplit[hdf5]'",
+            remedy="Install it: pip install h5py",
             at=at,
         ) from error
     return h5py

@@ -10,6 +10,7 @@ no field names and no types (those are `schema`'s), so the fields of any fork su
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,6 +40,9 @@ MAX_DEPTH = 100
 
 _BYTE_ORDER_MARK = "\ufeff"
 _CLOSING = {"{": "}", "<": ">"}
+_LOG_LINE = re.compile(r"^(Log file created at: |[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ )", re.MULTILINE)
+_LOG_HEAD = 4096
+"""Characters of a text in which such a line tells a log; a shell's own lines may come first."""
 
 
 def load(path: Path | str) -> Message:
@@ -77,7 +81,18 @@ def load(path: Path | str) -> Message:
             "A prototxt goes here; weights (.caffemodel) have options of their own.",
             Location(str(path), byte=data.index(b"\0")),
         )
-    return parse(data.decode("utf-8", "surrogateescape"), str(path))
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        return parse(text, str(path))
+    except PrototxtError:
+        if _LOG_LINE.search(text, 0, _LOG_HEAD):
+            raise PrototxtError(
+                "found what looks like Caffe's log",
+                "a net or solver in text format",
+                "`caffesplit log` and `caffesplit plot` read logs.",
+                at,
+            ) from None
+        raise
 
 
 def encode(tree: Message) -> bytes:
@@ -157,6 +172,7 @@ class _Parser:
         if scanner.token == "[":
             return self.list(name, colon)
         if not colon:
+            self.refuse_decimal_comma(name, offset)
             short = shortened(name)
             scanner.unexpected(
                 f'":" or "{{" after "{short}"', f"Write `{short}: value` or `{short} {{ ... }}`."
@@ -235,6 +251,15 @@ class _Parser:
         self.scanner.unexpected(
             "a field name", 'Texts stand in double quotes, comments behind a "#".'
         )
+
+    def refuse_decimal_comma(self, name: str, offset: int) -> None:
+        if name.isdecimal() and self.scanner.text[offset - 1 : offset] == ",":
+            self.scanner.fail(
+                f"found a comma in front of {quoted(name)}",
+                "a point as the decimal mark",
+                f"Write the number as in 0.{shortened(name)}.",
+                offset - 1,
+            )
 
     def no_value(self, name: str, offset: int) -> NoReturn:
         self.scanner.fail(

@@ -206,8 +206,15 @@ def known_layers(net: Net, weights: Weights) -> Iterator[Finding]:
 
 
 def present_weights(net: Net, weights: Weights) -> Iterator[Finding]:
-    for layer in net.layers:
-        if expected_blobs(layer) and layer.name not in weights and not layer.shared_params:
+    """Weights that belong to the net at all; Caffe takes others, and then fills every layer."""
+    learned = [layer for layer in net.layers if expected_blobs(layer)]
+    if learned and not any(layer.name in weights for layer in learned):
+        message = "the weight file has no layer of the net, expected weights that belong to it; "
+        place = Location(learned[0].location.path)
+        yield Finding("present-weights", f"{message}Caffe fills them all anew", place)
+        return
+    for layer in learned:
+        if layer.name not in weights and not layer.shared_params:
             message = f"layer {layer.name!r} has no weights in the file; Caffe fills them anew"
             yield Finding("present-weights", message, layer.location, warning=True)
 

@@ -12,6 +12,12 @@ from caffesplit.formats.layers import V1_TYPES
 
 PHASES = ("TRAIN", "TEST")
 
+UPGRADE = (
+    "Upgrade the experiment first: `caffesplit upgrade EXP -o OUT`; "
+    "a net alone: `caffesplit upgrade NET -o OUT`."
+)
+"""The remedy for nets of V0 and V1."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -139,7 +145,7 @@ def _legacy_layer(message: Any, field: prototxt.Field) -> Layer:
         raise NetError(
             "a layer in the V0 format of 2013",
             "`layer { name: … type: … }`",
-            "Upgrade the net first: `caffesplit upgrade NET -o OUT`.",
+            UPGRADE,
             field.location(),
         )
     type_name = V1_TYPES.get(message.type, "")

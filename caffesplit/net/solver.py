@@ -21,6 +21,9 @@ TEST_FIELDS = ("test_net_param", "test_net")
 """In the order in which Caffe numbers the nets that it tests."""
 NET_FIELDS = TRAIN_FIELDS + TEST_FIELDS
 
+TYPES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
+"""The solver types that BVLC Caffe registers, in the order of the old `solver_type`."""
+
 NetNode: TypeAlias = Scalar | Message
 """A value in the solver's text that stands for a net: a path, or the net itself."""
 
@@ -61,6 +64,11 @@ def net_nodes(solver: Message, path: str = "<text>") -> tuple[tuple[str, NetNode
         )
     tested = [(name, node) for name in TEST_FIELDS for node in _values(solver, name)]
     return (*trained, *tested)
+
+
+def solver_type(solver: Any) -> str:
+    """The type of a SolverParameter, in today's words or as the enum of before 2016."""
+    return TYPES[solver.solver_type] if solver.HasField("solver_type") else str(solver.type)
 
 
 def phases(field: str) -> tuple[str, ...]:

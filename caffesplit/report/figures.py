@@ -1,4 +1,4 @@
-"""Figures: `curves` and `tpm_histograms` draw them, `save` writes them."""
+"""Figures: `curves`, `tpm_histograms`, `tpm_windows` and `norms` draw them, `save` writes them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from caffesplit.formats.output import replacing
 from caffesplit.report import style
 from caffesplit.report.curves import curves
 from caffesplit.report.histograms import tpm_histograms
+from caffesplit.report.windows import norms, tpm_windows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["curves", "save", "tpm_histograms"]
+__all__ = ["curves", "norms", "save", "tpm_histograms", "tpm_windows"]
 
 ENDINGS = (".png", ".svg", ".pdf")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,18 +29,22 @@ MOST_PANELS = 60
 TITLE_LENGTH = 30
 """Characters of a layer's name; the middle of a longer one is left out."""
 
+WALK: dict[str, Any] = {"color": style.COLOURS[1], **style.REFERENCE}
+MEAN: dict[str, Any] = {"color": style.TEXT, "linewidth": 1.2}
+
 
 def tpm_histograms(scores: WindowScores, bins: int = 10) -> Figure:
     """Draw how the TPM of each layer's kernels is distributed, highest entropy first.
 
     Each panel counts kernels in `bins` equal bins over [0, 1], the bins of the entropy written
-    over it, and marks the TPM of a random walk.
+    over it, and marks the layer's mean and the TPM of a random walk.
 
     Raises:
         NetError: if there is no layer to draw.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     layers = by_entropy(scores, bins)
     if not layers:
@@ -63,10 +67,14 @@ def tpm_histograms(scores: WindowScores, bins: int = 10) -> Figure:
         cut = f", {len(drawn)} of {len(layers)} layers" if len(drawn) < len(layers) else ""
         figure.suptitle(
             f"TPM of kernels, iterations {first:,} to {last:,}, "
-            f"{len(scores.iterations)} snapshots{cut}; dashed: random walk, "
-            f"{scores.random_walk:.3f}",
+            f"{len(scores.iterations)} snapshots{cut}",
             x=0.01, ha="left", fontsize="medium",
         )  # fmt: skip
+        walk = Line2D([], [], label=f"random walk, {scores.random_walk:.3f}", **WALK)
+        mean = Line2D([], [], label="mean", **MEAN)
+        figure.legend(
+            handles=[mean, walk], loc="upper right", ncols=2, handlelength=1.8, borderaxespad=0
+        )
         figure.supxlabel("TPM", fontsize="medium")
         figure.supylabel("number of kernels", fontsize="medium")
     return figure
@@ -76,8 +84,10 @@ def _draw_layer(axes: Axes, layer: LayerScores, bins: int, random_walk: float) -
     from matplotlib.ticker import MaxNLocator
 
     defined = layer.kernels[~np.isnan(layer.kernels)]
-    axes.hist(defined, bins, range=(0, 1), color=style.COLOURS[0], edgecolor="white")
-    axes.axvline(random_walk, color=style.COLOURS[1], linewidth=1.2, linestyle=(0, (4, 2)))
+    axes.hist(defined, bins, range=(0, 1), color=style.LIGHT, edgecolor="white")
+    axes.axvline(random_walk, **WALK)
+    if len(defined):
+        axes.axvline(layer.tpm, **MEAN)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, max(1, axes.get_ylim()[1]))
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))

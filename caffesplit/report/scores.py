@@ -11,6 +11,8 @@ from typing import Any
 from caffesplit.metric.trajectory import LayerScores, WindowNorms, WindowScores
 from caffesplit.report.tables import MISSING, Table
 
+TWO_SNAPSHOTS = "with two snapshots every path is straight; take a wider window\n"
+
 
 def by_entropy(scores: WindowScores, bins: int = 10) -> tuple[LayerScores, ...]:
     """The layers, highest entropy first; those without one last."""
@@ -44,11 +46,10 @@ def score_text(scores: WindowScores, bins: int = 10) -> str:
     steps = (
         f"{len(scores.iterations)} snapshots ({scores.iterations[0]} to {scores.iterations[-1]})"
     )
-    hint = "with two snapshots every path is straight; take a wider window\n"
     return (
         f"Mean TPM ratio entropy = {scores.mean_entropy(bins):.12g}\n"
         f"window {first}:{last}, {steps}, random walk TPM = {scores.random_walk:.4f}\n"
-        f"{hint if len(scores.iterations) == 2 else ''}"
+        f"{TWO_SNAPSHOTS if len(scores.iterations) == 2 else ''}"
         f"{score_table(scores, bins).plain()}"
     )
 

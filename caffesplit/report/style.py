@@ -7,11 +7,26 @@ from typing import Any
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 """Okabe and Ito's palette (jfly.uni-koeln.de/color, 2008) without yellow, faint on white."""
 
-DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)))
+DASHES = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1, 1)),
+    (0, (6, 1.5, 1, 1.5)),
+    (0, (6, 1.5, 1, 1.5, 1, 1.5)),
+)
 """Line styles, one for each time the colours are used up."""
+
+LIGHT = "#7FB8D8"
+"""The first of them, where lines are drawn over it."""
 
 QUIET = "#777777"
 """For what explains the data: reference lines and notes."""
+
+PALE = "#C4C4C4"
+"""For lines that are too many to be told apart."""
+
+TEXT = "#222222"
+"""For words: the colours of lines are too light to read."""
 
 WIDTH = 9.0
 """Inches; fits a notebook's cell without scaling."""
@@ -53,6 +68,9 @@ STRONG: dict[str, Any] = {"linewidth": 1.8}
 
 FAINT: dict[str, Any] = {"linewidth": 1.0, "alpha": 0.5}
 """What stands behind it."""
+
+REFERENCE: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 2))}
+"""What data is compared with."""
 
 
 def shortened(name: str, length: int) -> str:

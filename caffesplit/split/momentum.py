@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from caffesplit.errors import SplitError, WeightsError
+from caffesplit.net import solver as net_solver
 from caffesplit.net.graph import Layer
 from caffesplit.split import kernels
 from caffesplit.split.kernels import Array
@@ -32,8 +33,8 @@ HISTORY_ROWS = {
     "AdaDelta": 2,
     "Adam": 2,
 }
-"""Blobs of history per parameter, by SolverParameter.type, in the order of the old `solver_type`.
-Where there are two, the first ones of all parameters come before all second ones."""
+"""Blobs of history per parameter, by SolverParameter.type. Where there are two, the first ones of
+all parameters come before all second ones."""
 
 
 class Parameter(NamedTuple):
@@ -58,14 +59,14 @@ def solver_type(solver: Any) -> str:
     Raises:
         SplitError: if it is none of BVLC Caffe's.
     """
-    name = list(HISTORY_ROWS)[solver.solver_type] if solver.HasField("solver_type") else solver.type
+    name = net_solver.solver_type(solver)
     if name not in HISTORY_ROWS:
         raise SplitError(
             f"a solver of type {name!r}",
             f"one whose history is known: {', '.join(HISTORY_ROWS)}",
             "Split without --momentum.",
         )
-    return str(name)
+    return name
 
 
 def parameters(layers: Iterable[Layer], weights: Weights) -> tuple[Parameter, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffesplit.errors import SplitError, listed
+from caffesplit.errors import Location, SplitError, listed
 from caffesplit.metric.trajectory import LayerScores, WindowScores
 from caffesplit.split.partition import partition
 
@@ -18,7 +18,10 @@ METHODS = ("residual", "extension", "skip")
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """The split of one layer: which kernels are fast, which slow, and the form."""
+    """The split of one layer: which kernels are fast, which slow, and the form.
+
+    Only the net tells whether these are all of the layer's kernels: see `check_kernels`.
+    """
 
     name: str
     method: str
@@ -38,20 +41,14 @@ class LayerPlan:
                 f"layer {self.name!r} with {len(self.fast)} fast and {len(self.slow)} slow kernels",
                 "at least one of each",
             )
-        both = self.fast + self.slow
-        wrong = sorted(kernel for kernel, times in Counter(both).items() if times > 1)
-        wrong += sorted(set(range(self.num_output)) ^ set(both))
-        if wrong:
+        twice = [kernel for kernel, times in Counter(self.fast + self.slow).items() if times > 1]
+        if twice:
             raise SplitError(
-                f"layer {self.name!r} with kernel {wrong[0]} missing, unknown or twice",
+                f"layer {self.name!r} with kernel {min(twice)} twice",
                 "every kernel of the layer once, fast or slow",
-                "Take the kernel numbers from `caffesplit tpm --per-kernel`.",
             )
-        if self.tpm and len(self.tpm) != self.num_output:
-            raise SplitError(
-                f"layer {self.name!r} with {len(self.tpm)} TPM for {self.num_output} kernels",
-                "one each, or none",
-            )
+        if self.tpm:
+            self.check_kernels(len(self.tpm), "TPM for ")
         # The parts of a grouped convolution keep the order of its groups.
         object.__setattr__(self, "fast", tuple(sorted(self.fast)))
         object.__setattr__(self, "slow", tuple(sorted(self.slow)))
@@ -59,6 +56,20 @@ class LayerPlan:
     @property
     def num_output(self) -> int:
         return len(self.fast) + len(self.slow)
+
+    def check_kernels(self, num_output: int, what: str = "", at: Location | None = None) -> None:
+        """Raise SplitError unless these are all the kernels of a layer that has so many."""
+        planned, own = {*self.fast, *self.slow}, set(range(num_output))
+        if planned != own:
+            unknown = sorted(planned - own)
+            found = f"kernel {unknown[0]}" if unknown else f"no kernel {min(own - planned)}"
+            raise SplitError(
+                f"a plan with {found} for layer {self.name!r}, with {what}{num_output} kernels",
+                f"each from 0 to {num_output - 1} once, fast or slow",
+                "Correct the plan, with the numbers of `caffesplit tpm --per-kernel`; if it is of "
+                "another net, write one for this net with `caffesplit plan`.",
+                at,
+            )
 
 
 @dataclass(frozen=True)

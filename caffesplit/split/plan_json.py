@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from caffesplit.errors import Location, SplitError
 from caffesplit.split.plan import LayerPlan, Plan
+
+PLAN_KEYS = ("window", "iterations", "seed", "layers")
+LAYER_KEYS = ("name", "method", "partition", "fast", "slow", "tpm")
+"""`partition` and `tpm` tell the reader how the kernels were parted, and may be left out."""
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -46,10 +51,10 @@ def parse_plan(text: str, path: str = "<text>") -> Plan:
             "text that is not JSON", "a plan as `caffesplit plan` writes it", "",
             Location(path, *position),
         ) from None  # fmt: skip
-    if isinstance(content, dict) and isinstance(content.get("plan"), dict):
+    if isinstance(content, dict) and "plan" in content:
         content = content["plan"]
     reader = _Reader(path)
-    plan = reader.take(content, "", dict)
+    plan = reader.object(content, "", PLAN_KEYS)
     try:
         return Plan(
             tuple(
@@ -67,16 +72,16 @@ def parse_plan(text: str, path: str = "<text>") -> Plan:
 
 
 def _parse_layer(reader: _Reader, entry: Any, place: str) -> LayerPlan:
-    layer = reader.take(entry, place, dict)
+    layer = reader.object(entry, place, LAYER_KEYS)
     return LayerPlan(
         reader.member(layer, place, "name", str),
         reader.member(layer, place, "method", str),
-        reader.member(layer, place, "partition", str),
+        reader.member(layer, place, "partition", str) if "partition" in layer else "",
         reader.integers(layer, place, "fast"),
         reader.integers(layer, place, "slow"),
         tuple(
             None if value is None else reader.fraction(value, f"{place}.tpm")
-            for value in reader.member(layer, place, "tpm", list)
+            for value in (reader.member(layer, place, "tpm", list) if "tpm" in layer else ())
         ),
     )
 
@@ -97,6 +102,18 @@ class _Reader:
                 Location(self.path),
             )
         return value
+
+    def object(self, value: Any, place: str, known: Sequence[str]) -> dict[str, Any]:
+        content: dict[str, Any] = self.take(value, place, dict)
+        unknown = next((key for key in content if key not in known), None)
+        if unknown is not None:
+            raise SplitError(
+                f"{place or 'the plan'} has a key {json.dumps(unknown)[:60]}",
+                f"one of {', '.join(known)}",
+                "A key that nothing reads would change nothing: remove or correct it.",
+                Location(self.path),
+            )
+        return content
 
     def member(self, mapping: dict[str, Any], place: str, key: str, kind: type) -> Any:
         full = f"{place}.{key}" if place else key

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from caffesplit.errors import Location, SplitError
 from caffesplit.net.check import check_weights
-from caffesplit.net.graph import Layer, Net
+from caffesplit.net.graph import UPGRADE, Layer, Net
 from caffesplit.net.wiring import wire
 from caffesplit.split import geometry
 from caffesplit.split.geometry import PARAMETERS, Geometry
@@ -67,7 +67,7 @@ def check_layer(net: Net, layer: Layer) -> None:
             layer,
             f"layer {layer.name!r} in the V1 format (`layers {{ … }}`)",
             "the current format (`layer { … }`)",
-            "Upgrade the net first: caffesplit upgrade NET -o OUT",
+            UPGRADE,
         )
     if layer.type not in PARAMETERS:
         raise _refusal(
@@ -110,6 +110,14 @@ def _named(net: Net, name: str) -> tuple[Layer, ...]:
     layers = net.named(name)
     if not layers:
         names = list(dict.fromkeys(layer.name for layer in net.layers))
+        parts = [part for part in names if part.startswith(f"{name}_split")]
+        if parts:
+            raise SplitError(
+                f"layer {name!r} is split in this net already, into {', '.join(parts)}",
+                "a layer of the net",
+                f"What was decided for {name!r} is for the net that this one was derived from.",
+                _place(net),
+            )
         close = difflib.get_close_matches(name, names, n=1)
         remedy = f"Did you mean {close[0]!r}?" if close else f"Layers: {', '.join(names)}."
         raise SplitError(f"no layer {name!r}", "a layer of the net", remedy, _place(net))

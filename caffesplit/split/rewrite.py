@@ -131,13 +131,7 @@ def rewrite_weights(derived: Net, change: Split) -> dict[str, tuple[LayerWeights
 
 
 def _check_plan(layer: Layer, geometry: Geometry, plan: LayerPlan) -> None:
-    if plan.num_output != geometry.num_output:
-        raise SplitError(
-            f"a plan for {plan.num_output} kernels of layer {layer.name!r}",
-            f"its {geometry.num_output}",
-            "The plan is of another net; write one for this net with `caffesplit plan`.",
-            layer.location,
-        )
+    plan.check_kernels(geometry.num_output, at=layer.location)
     size = geometry.num_output // geometry.group
     counts = Counter(kernel // size for kernel in plan.fast)
     shares = [counts[group] for group in range(geometry.group)]

@@ -8,7 +8,7 @@ from caffesplit.errors import Location, SplitError
 from caffesplit.experiment import Experiment
 from caffesplit.formats import caffemodel
 from caffesplit.metric.trajectory import Progress, scores
-from caffesplit.net.graph import Layer
+from caffesplit.net.graph import UPGRADE, Layer
 from caffesplit.report.scores import by_entropy
 from caffesplit.split import plan as plans
 from caffesplit.split.geometry import PARAMETERS
@@ -56,10 +56,15 @@ def _all_splittable(experiment: Experiment, weights: Weights, at_least: int) -> 
             except SplitError as error:
                 refusals.append(error.found)
     if len(found) < at_least:
+        counted = f"{len(found)} layers that can be split"
+        remedy = f"Not these: {'; '.join(refusals)}." if refusals else ""
+        if experiment.net.legacy:
+            counted += ": all are in the V1 format (`layers { … }`)"
+            remedy = UPGRADE
         raise SplitError(
-            f"{len(found)} layers that can be split",
+            counted,
             f"{at_least}, as asked for",
-            f"Not these: {'; '.join(refusals)}." if refusals else "",
+            remedy,
             Location(str(experiment.net_path)),
         )
     return found

@@ -13,16 +13,16 @@ from caffesplit.errors import Location, OutputError, SplitError
 from caffesplit.experiment import Experiment
 from caffesplit.formats import caffemodel, prototxt, schema, snapshots, solverstate
 from caffesplit.formats.output import replacing
-from caffesplit.formats.prototxt import Message, Scalar, quote
+from caffesplit.formats.prototxt import Message
 from caffesplit.net import check, graph
 from caffesplit.net.graph import Net
-from caffesplit.net.solver import NetNode
+from caffesplit.net.solver_rules import check_solver
 from caffesplit.split.forms import Setting
 from caffesplit.split.plan import Plan
 from caffesplit.split.plan_json import as_json
 from caffesplit.split.rewrite import Split, rewrite_net, rewrite_weights, split
 from caffesplit.split.solver_text import derived_solver
-from caffesplit.study.files import file_names, path_from_root, relocated, sha256, versions
+from caffesplit.study.files import net_texts, path_from_root, sha256, versions
 from caffesplit.study.inputs import train_shapes
 from caffesplit.study.momentum import derived_state, state_beside
 
@@ -61,11 +61,12 @@ def derive(
     weights = caffemodel.read(weights_path)
     change = split(experiment.net, weights, plan, setting, train_shapes(experiment).blobs)
     derived = [_checked(each.net, rewrite_net(each.net, change)) for each in experiment.nets]
-    texts, nodes = _net_texts(experiment, derived, out)
+    texts, nodes = net_texts(experiment, derived, out)
     prefix = Path(experiment.snapshot_prefix).name
-    texts["solver.prototxt"] = derived_solver(
+    solver_tree = derived_solver(
         experiment.solver_tree, nodes, path_from_root(experiment, out, prefix), assignments
     )
+    texts["solver.prototxt"] = _checked_solver(experiment.solver_tree, solver_tree)
     inputs = [*experiment.paths, weights_path]
     if experiment.deploy_path is not None:
         path = experiment.deploy_path
@@ -111,27 +112,6 @@ def derive(
     return change
 
 
-def _net_texts(
-    experiment: Experiment, derived: Sequence[Net], out: Path
-) -> tuple[dict[str, Message], list[tuple[NetNode, NetNode]]]:
-    """The derived nets' files, by their names in `out`, and what stands in the solver for each
-    of the experiment's nets: a path, or the net itself where it stood there before.
-    """
-    files = [each for each in experiment.nets if each.path is not None]
-    names = dict(zip((each.path for each in files), file_names(files), strict=True))
-    texts: dict[str, Message] = {}
-    nodes: list[tuple[NetNode, NetNode]] = []
-    for each, net in zip(experiment.nets, derived, strict=True):
-        text = relocated(experiment, net, out)
-        if each.path is None:
-            nodes.append((each.node, text))
-        else:
-            name = names[each.path]
-            texts[name] = text
-            nodes.append((each.node, Scalar(quote(path_from_root(experiment, out, name)))))
-    return texts, nodes
-
-
 def _checked(base: Net, derived: Net) -> Net:
     """The derived net, held against the rules of a legal net, as far as the base kept them."""
     known = {finding.message for finding in check.check_net(base)}
@@ -141,6 +121,20 @@ def _checked(base: Net, derived: Net) -> Net:
                 f"the derived net would be illegal: {finding.message}",
                 "a legal net",
                 "`caffesplit check` shows what is wrong with the base net.",
+            )
+    return derived
+
+
+def _checked_solver(base: Message, derived: Message) -> Message:
+    """The derived solver, held against the rules of a solver, as far as the base kept them."""
+    known = {finding.message for finding in check_solver(base)}
+    for finding in check_solver(derived):
+        if not finding.warning and finding.message not in known:
+            raise SplitError(
+                f"Caffe would not take the derived solver: {finding.message}",
+                remedy=f"Did you mean {finding.suggestion}?"
+                if finding.suggestion
+                else "Correct what --set gives it.",
             )
     return derived
 

@@ -15,7 +15,6 @@ from caffesplit.formats import prototxt
 from caffesplit.formats.prototxt import Message, Scalar, quote
 from caffesplit.net.graph import Net
 from caffesplit.net.solver import NetNode
-from caffesplit.net.solver import NetNode
 from caffesplit.net.sources import named_paths
 
 HASH_CHUNK = 1 << 22
@@ -84,27 +83,6 @@ def net_files(experiment: Experiment) -> dict[Path, str]:
         for each, name in zip(files, file_names(files), strict=True)
         if each.path is not None
     }
-
-
-def net_texts(
-    experiment: Experiment, nets: Sequence[Net], out: Path
-) -> tuple[dict[str, Message], list[tuple[NetNode, NetNode]]]:
-    """The files in `out`, by name, of `nets` made of the experiment's, one of each; and what
-    stands in the solver for each of those: a path, or the net itself where it stood there before.
-    """
-    files = [each for each in experiment.nets if each.path is not None]
-    names = dict(zip((each.path for each in files), file_names(files), strict=True))
-    texts: dict[str, Message] = {}
-    nodes: list[tuple[NetNode, NetNode]] = []
-    for each, net in zip(experiment.nets, nets, strict=True):
-        text = relocated(experiment, net, out)
-        if each.path is None:
-            nodes.append((each.node, text))
-        else:
-            name = names[each.path]
-            texts[name] = text
-            nodes.append((each.node, Scalar(quote(path_from_root(experiment, out, name)))))
-    return texts, nodes
 
 
 def path_from_root(experiment: Experiment, out: Path, name: str) -> str:

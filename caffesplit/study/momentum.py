@@ -52,7 +52,8 @@ def derived_state(
     base's still.
 
     Raises:
-        SplitError: if the two solvers are not of one type, or that is unknown.
+        SplitError: if the two solvers are not of one type, or that is unknown; if the derived one
+            ends no later than the state.
         WeightsError: if the state is damaged, or of another net or solver.
     """
     kind = solver_type(experiment.solver)
@@ -63,6 +64,14 @@ def derived_state(
             "Leave out --momentum, or the type in --set.",
         )
     state = solverstate.read(path)
+    if state.iteration >= solver.max_iter:
+        raise SplitError(
+            f"a state of iteration {state.iteration}, with the derived solver's max_iter "
+            f"{solver.max_iter} there is nothing left to train",
+            "an earlier state, or a later end",
+            f"Set a later end: --set max_iter=N, with N above {state.iteration}.",
+            Location(str(path)),
+        )
     _, used = experiment.uses[0]
     parts = {part.name: part.blobs for parts in change.parts.values() for part in parts}
     before = parameters(used.layers(experiment.net), weights)

@@ -25,11 +25,15 @@ class Upgraded:
     """What was done to a file.
 
     Attributes:
+        path: where the result is.
+        source: the file it was.
         kind: net, solver or weights.
         steps: what was upgraded, in words; empty if nothing was, and the file copied.
         findings: what has no place in today's format, and was left out.
     """
 
+    path: Path
+    source: Path
     kind: str
     steps: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -46,13 +50,22 @@ def upgrade(source: Path, destination: Path, force: bool = False) -> Upgraded:
     check_targets([destination], force, [source])
     if _is_binary(source):
         model = upgrade_model(source, destination, force)
-        return Upgraded("weights", model.steps, model.findings)
+        return Upgraded(destination, source, "weights", model.steps, model.findings)
     tree = prototxt.load(source)
     kind = kind_of(tree, str(source))
     text = (upgrade_net if kind == "net" else upgrade_solver)(tree, str(source))
     with replacing(destination, force=force, inputs=[source]) as (staged,):
         staged.write_bytes(prototxt.encode(text.result))
-    return Upgraded(kind, text.steps, text.findings)
+    return Upgraded(destination, source, kind, text.steps, text.findings)
+
+
+def is_solver(source: Path) -> bool:
+    """Whether a file's content is a solver's.
+
+    Raises:
+        PrototxtError, WeightsError, NetError: if it is neither net, nor solver, nor weights.
+    """
+    return not _is_binary(source) and kind_of(prototxt.load(source), str(source)) == "solver"
 
 
 def kind_of(tree: Message, path: str = "<text>") -> str:

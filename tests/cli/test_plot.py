@@ -14,6 +14,7 @@ from matplotlib import pyplot as plt
 from caffesplit.cli import plot as plot_verb
 from caffesplit.cli import screens
 from caffesplit.cli.main import main
+from caffesplit.report.figures import curves
 from caffesplit.report.runs import read_runs
 
 ROOT = Path(__file__).parent.parent.parent
@@ -99,8 +100,9 @@ def test_a_log_that_nobody_has_written_to_for_long_is_drawn_once(plot, train_log
 
 def test_a_window_shows_the_curves():
     figure = plt.figure()
-    screens.Window(figure).draw(read_runs([LOGS / "bvlc-1.0.log"]), 1, "accuracy")
-    assert len(figure.axes) == 2
+    runs = read_runs([LOGS / "bvlc-1.0.log"])
+    screens.Window(figure).draw(lambda shown: curves(runs, figure=shown))
+    assert len(figure.axes) == 3
     plt.close(figure)
 
 
@@ -116,6 +118,57 @@ def test_avg_is_a_positive_number(plot, train_log, avg):
     code, _, err = plot(train_log, "--avg", avg)
     assert code == 2
     assert "Invalid value for '--avg'" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        ((), ["iteration", "loss, log scale"]),
+        (("--x", "time"), ["training time, seconds"]),
+        (("--linear",), ["loss"]),
+        (("--log",), ["loss, log scale"]),
+    ],
+)
+def test_the_axes_can_be_chosen(plot, train_log, tmp_path, options, seen):
+    picture = tmp_path / "curves.svg"
+    assert plot(train_log, "-o", picture, *options)[0] == 0
+    assert all(f">{label}<" in picture.read_text() for label in seen)
+
+
+def test_over_epochs_the_experiment_around_the_log_tells_their_length(plot, train_log, tmp_path):
+    picture = tmp_path / "curves.svg"
+    folder = train_log.parent
+    (folder / "solver.prototxt").write_text('net: "net.prototxt" iter_size: 2')
+    (folder / "net.prototxt").write_text(
+        'layer { name: "data" type: "Data" top: "data" data_param { source: "no" batch_size: 5 } }'
+    )
+    code, _, err = plot(train_log, "--x", "epoch", "-o", picture)
+    assert (code, picture.exists()) == (2, False)
+    assert "/no: the training set cannot be counted: " in err
+    assert plot(train_log, "--x", "epoch", "--epoch-size", 100, "-o", picture)[0] == 0
+    assert ">epoch<" in picture.read_text()
+    assert ">20.0<" in picture.read_text()
+
+
+def test_over_epochs_a_log_without_an_experiment_is_refused(plot, train_log, tmp_path):
+    assert plot(train_log, "--x", "epoch", "--epoch-size", 100, "-o", tmp_path / "a.png") == (
+        2,
+        "",
+        f"caffesplit: {train_log}: no experiment around this log tells its batch size "
+        "(0 solvers (no prototxt at all)), expected a solver and its net in the log's folder\n"
+        "Draw it over iterations: --x iteration.\n",
+    )
+
+
+def test_an_epoch_size_is_of_no_use_for_another_axis(plot, train_log):
+    code, _, err = plot(train_log, "--epoch-size", 100)
+    assert (code, "--epoch-size is for --x epoch." in err) == (2, True)
+
+
+def test_over_time_a_log_without_stamps_is_refused(plot, tmp_path):
+    code, _, err = plot(LOGS / "no-prefix.log", "--x", "time", "-o", tmp_path / "a.png")
+    assert (code, "no line has a time stamp" in err) == (2, True)
+    assert not (tmp_path / "a.png").exists()
 
 
 def test_plot_loss_takes_the_arguments_of_the_notebooks(train_log):

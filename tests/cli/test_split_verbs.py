@@ -34,6 +34,7 @@ def test_split_writes_an_experiment_and_says_what_it_did(tmp_path):
     done = caffesplit("split", base, "-o", out, "--window", "100:400", "--layer", "conv1")
     assert done.returncode == 0
     assert done.stdout == (
+        "scored over 4 snapshots, 100 to 400\n"
         "conv1: residual split, 3 fast and 3 slow of 6 kernels → 7 layers\n"
         f"{out}: starts from {base}/snap_iter_400.caffemodel. "
         f"Train it with: caffesplit train {out}\n"
@@ -46,7 +47,7 @@ def test_the_options_of_a_split_are_its_setting(tmp_path):
     options = ["--noise", "0", "--skip-stride", "average", "--preserve", "--new-lr-mult", "3"]
     what = ["--window", "100:400", "--layer", "conv1", "--method", "skip"]
     done = caffesplit("split", base, "-o", out, *what, *options)
-    assert done.stdout.startswith("conv1: skip split, 3 fast and 3 slow of 6 kernels → 6 layers\n")
+    assert "conv1: skip split, 3 fast and 3 slow of 6 kernels → 6 layers\n" in done.stdout
     assert json.loads((out / "split.json").read_text())["setting"] == {
         "noise": 0.0, "edge": [-0.2, 2.0], "new_lr_mult": 3.0, "new_decay_mult": 1.0,
         "skip_stride": "average", "activation": "none", "preserve": True,
@@ -80,8 +81,10 @@ def test_split_carries_out_a_plan_made_before_and_edited(tmp_path):
     done = caffesplit("plan", base, "-o", plan_path, "--window", "100:400", "--top", "1")
     assert (done.returncode, done.stdout) == (
         0,
+        "scored over 4 snapshots, 100 to 400\n"
         "conv1: residual, 3 fast, 3 slow kernels\n"
-        f"{plan_path}: edit it if you like, then: caffesplit split --plan\n",
+        f"{plan_path}: edit it if you like, then: "
+        f"caffesplit split {base} --plan {plan_path} -o OUT\n",
     )
 
     plan = json.loads(plan_path.read_text())
@@ -179,11 +182,21 @@ def test_a_window_with_too_few_snapshots_lists_those_there_are(tmp_path):
     )
 
 
-def test_a_window_may_end_between_snapshots(tmp_path):
-    out = tmp_path / "exp/derived1"
-    done = caffesplit("split", make(tmp_path), "-o", out, "--window", "50:350", "--layer", "conv1")
-    assert "starts from" in done.stdout
-    assert "snap_iter_300.caffemodel" in done.stdout
+def test_a_window_may_end_between_snapshots_and_the_last_in_it_is_named(tmp_path):
+    base, out = make(tmp_path), tmp_path / "exp/derived1"
+    done = caffesplit("split", base, "-o", out, "--window", "50:350", "--layer", "conv1")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "scored over 3 snapshots, 100 to 300, the last one in the window 50:350"
+    assert lines[-1].startswith(f"{out}: starts from {base}/snap_iter_300.caffemodel. ")
+
+
+def test_a_split_by_two_snapshots_is_told_that_they_tell_little(tmp_path):
+    base, out = make(tmp_path), tmp_path / "exp/derived1"
+    done = caffesplit("split", base, "-o", out, "--window", "100:200", "--layer", "conv1")
+    assert done.stdout.startswith(
+        "scored over 2 snapshots, 100 to 200\n"
+        "with two snapshots every path is straight; take a wider window\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -246,5 +259,6 @@ def test_help_names_every_verb_in_the_order_of_the_work():
     done = caffesplit("--help")
     verbs = [line.split()[0] for line in done.stdout.partition("Commands:\n")[2].splitlines()]
     assert " ".join(verbs) == (
-        "tpm norms plan split check train test fold log plot upgrade convert data demo"
+        "tpm norms plan split check train test fold log plot draw kernels report tensorboard "
+        "upgrade convert data demo"
     )

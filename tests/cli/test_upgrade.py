@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from old_experiment import make
 
 from caffesplit.cli.upgrade import command
 from caffesplit.formats.schema import message_class
@@ -37,13 +38,13 @@ def test_what_is_of_today_is_copied(name, tmp_path):
 
     assert (code, output) == (
         0,
-        f"{out}: a copy; {source} needs no upgrade, its {kind} is of today\n",
+        f"{out}: {kind} of today, from {source}\n",
     )
     assert out.read_bytes() == source.read_bytes()
 
 
 def test_a_solver_is_told_from_a_net(tmp_path):
-    out = tmp_path / "new"
+    out = tmp_path / "new.prototxt"
     assert upgrade(DATA / "solver.before.prototxt", "-o", out) == (
         0,
         f"{out}: solver upgraded: solver_type\n",
@@ -72,3 +73,31 @@ def test_what_has_no_place_today_is_a_warning(tmp_path):
         f"[no-place]\n{tmp_path}/new.prototxt: net upgraded: V0 → V1: 1 layer, V1 → V2: 1 layer\n"
     )
     assert (tmp_path / "new.prototxt").read_text() == 'layer { name: "a" type: "ReLU" }'
+
+
+@pytest.mark.parametrize("source", ["old", "old/old_solver.prototxt"])
+@pytest.mark.parametrize("name", ["new", "new.folder"])
+def test_an_experiment_is_upgraded_as_a_whole(source, name, tmp_path):
+    make(tmp_path / "old")
+    out = tmp_path / name
+    if "." in name:
+        out.mkdir()
+
+    assert upgrade(tmp_path / source, "-o", out) == (
+        0,
+        f"{out}/train.prototxt: net upgraded: the transformation of data, V1 → V2: 5 layers\n"
+        f"{out}/test.prototxt: net upgraded: the transformation of data, V1 → V2: 5 layers\n"
+        f"{out}/solver.prototxt: solver upgraded: solver_type, train_net, test_net, "
+        "snapshot_prefix\n",
+    )
+
+
+def test_a_root_is_for_experiments_alone(tmp_path):
+    make(tmp_path / "old")
+    (tmp_path / "old/old_solver.prototxt").rename(tmp_path / "solver.prototxt")
+    out = ["-o", tmp_path / "new", "--root", tmp_path / "old"]
+
+    assert upgrade(tmp_path / "solver.prototxt", *out)[0] == 0
+    code, output = upgrade(tmp_path / "old/old_train.prototxt", *out)
+    assert code == 2
+    assert "--root is for the paths of an experiment; leave it out." in output

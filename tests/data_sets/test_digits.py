@@ -98,5 +98,5 @@ def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch):
         digits.write(tmp_path)
 
     assert str(caught.value) == (
-        "scikit-learn is not installed, expected the extra `data`\npip install 'caffesplit[data]'"
+        "scikit-learn is not installed\nInstall it: pip install scikit-learn"
     )

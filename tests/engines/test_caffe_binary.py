@@ -170,9 +170,8 @@ def test_an_earlier_log_is_kept_and_a_resumed_run_is_appended(caffe, digits_root
     train(digits_root, caffe)
     first = log.read_bytes()
 
-    outcome = train(
-        digits_root, caffe, snapshot=digits_root / "baseline/digits_iter_50.solverstate"
-    )
+    state = digits_root / "baseline/digits_iter_50.solverstate"
+    outcome = train(digits_root, caffe, snapshot=state, force=True)
 
     assert outcome.iterations == 100
     assert log.read_bytes().startswith(first)

@@ -38,10 +38,10 @@ def weights_of(path: Path, *names: str) -> Path:
     return path
 
 
-def state_of(path: Path, learned_net: str) -> Path:
-    """A solver state of iteration 50: iter is field 1, learned_net field 2."""
+def state_of(path: Path, learned_net: str, iteration: int = 50) -> Path:
+    """A solver state: iter is field 1, learned_net field 2."""
     name = learned_net.encode()
-    path.write_bytes(b"\x08\x32\x12" + bytes([len(name)]) + name)
+    path.write_bytes(bytes([0x08, iteration, 0x12, len(name)]) + name)
     return path
 
 
@@ -63,27 +63,34 @@ def earlier(base) -> list[Path]:
     """What an earlier run has left, with files around it that are none of its own."""
     for name in ("digits2_iter_50.caffemodel", "digits_iter_50.caffemodel.png", "digits_iter_x"):
         (base / name).write_text("not a snapshot of this prefix")
-    found = [weights_of(base / f"digits_iter_{k}.caffemodel", "ip") for k in (50, 100)]
+    found = [weights_of(base / f"digits_iter_{k}.caffemodel", "ip") for k in (50, 80)]
     found += [
         state_of(base / f"digits_iter_{k}.solverstate", f"baseline/digits_iter_{k}.caffemodel")
-        for k in (50, 100)
+        for k in (50, 80)
     ]
     return found
 
 
 def test_a_new_run_over_an_earlier_ones_snapshots_is_refused_with_both_remedies(base, earlier):
     assert str(refusal(base)) == (
-        f"{base}/digits: snapshots of an earlier run are here (50, 100), expected none, so that "
+        f"{base}/digits: snapshots of an earlier run are here (50, 80), expected none, so that "
         "the snapshots of two runs do not mix\n"
-        f"Go on from the last: --snapshot {base}/digits_iter_100.solverstate, or give --force to "
-        "replace them."
+        f"Go on from the last: --snapshot {base}/digits_iter_80.solverstate, or give --force to "
+        "replace them, or the solver another snapshot_prefix."
     )
 
 
 def test_without_a_solver_state_to_go_on_from_force_is_the_only_remedy(base, earlier):
     for path in earlier[2:]:
         path.unlink()
-    assert str(refusal(base)).splitlines()[1] == "Give --force to replace them."
+    assert str(refusal(base)).splitlines()[1] == (
+        "Give --force to replace them, or the solver another snapshot_prefix."
+    )
+
+
+def test_a_run_that_has_ended_leaves_nothing_to_go_on_from(base, earlier):
+    state_of(base / "digits_iter_100.solverstate", "baseline/digits_iter_80.caffemodel")
+    assert str(refusal(base)).splitlines()[1].startswith("Give --force to replace them")
 
 
 def test_with_force_the_earlier_runs_files_go_when_caffe_starts_and_no_others(
@@ -98,10 +105,28 @@ def test_with_force_the_earlier_runs_files_go_when_caffe_starts_and_no_others(
     assert set(base.iterdir()) == others | {base / "train.log"}
 
 
-def test_a_run_that_goes_on_keeps_them(base, earlier, tmp_path):
-    planned = prepared(base, snapshot=earlier[2])
+def test_a_run_that_goes_on_from_the_last_snapshot_keeps_them(base, earlier, tmp_path):
+    state_of(earlier[3], "baseline/digits_iter_80.caffemodel", iteration=80)
+    planned = prepared(base, snapshot=earlier[3])
     caffe_binary.train(planned, program(tmp_path, LOSS))
     assert all(path.exists() for path in earlier)
+
+
+def test_a_run_that_goes_on_from_an_earlier_snapshot_replaces_the_later_ones_with_force_alone(
+    base, earlier, tmp_path
+):
+    weights_of(base / "digits_iter_100.caffemodel.h5", "ip")
+    assert str(refusal(base, snapshot=earlier[2])) == (
+        f"{base}/digits: snapshots later than its start are here (80, 100), expected none, so "
+        "that the snapshots of two runs do not mix\n"
+        f"Go on from the last: --snapshot {base}/digits_iter_80.solverstate, or give --force to "
+        "replace them, or the solver another snapshot_prefix."
+    )
+    planned = prepared(base, snapshot=earlier[2], force=True)
+    assert all(path.exists() for path in earlier)
+    caffe_binary.train(planned, program(tmp_path, LOSS))
+    left = sorted(path.name for path in base.glob("digits_iter_*[lem5]"))
+    assert left == ["digits_iter_50.caffemodel", "digits_iter_50.solverstate"]
 
 
 def test_a_start_that_the_run_would_replace_is_refused_even_with_force(base, earlier):
@@ -178,6 +203,22 @@ def test_a_snapshot_whose_weights_are_gone_names_where_caffe_looks_for_them(base
         f"{base.parent}/old/a_iter_50.caffemodel\n"
         "Bring them there, or start from weights that you have: --weights FILE."
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ('lr_policy: "fixd"', "lr_policy 'fixd', expected one of fixed, step, exp, inv, multistep, "
+         "poly, sigmoid"),
+        ("# no policy", "no lr_policy, expected one of fixed, step, exp, inv, multistep, poly, "
+         "sigmoid"),
+    ],
+)  # fmt: skip
+def test_a_solver_that_caffe_would_not_take_is_refused_before_it_runs(base, written, found):
+    solver = base / "solver.prototxt"
+    solver.write_text(solver.read_text().replace('lr_policy: "fixed"', written))
+    assert refusal(base).found == found
+    assert refusal(base).remedy.endswith("`caffesplit check` shows all that is wrong.")
 
 
 # What is no training

@@ -558,6 +558,5 @@ def test_without_h5py_the_message_says_what_to_install(hdf5_source: Path, monkey
         caffemodel.read(hdf5_source)
 
     assert str(caught.value) == (
-        f"{hdf5_source}: the file is HDF5, and h5py is not installed\n"
-        "pip install 'caffesplit[hdf5]'"
+        f"{hdf5_source}: the file is HDF5, and h5py is not installed\nInstall it: pip install h5py"
     )

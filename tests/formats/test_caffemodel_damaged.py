@@ -169,7 +169,7 @@ MALFORMED = {
     ),
     "solverstate": (
         message_class("SolverState")(iter=3, learned_net="x").SerializeToString(),
-        f"byte 0: field 1 of wire type 0, expected a string (wire type 2)\n{NOT_CAFFES}",
+        "this is a solver state, of iteration 3, expected weights: a caffemodel\nIts weights are x",
     ),
     "png": (
         b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
@@ -293,3 +293,18 @@ def test_a_megabyte_of_tiny_fields_is_refused_in_seconds(tmp_path: Path):
         caffemodel.read(path)
 
     assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("ending", ["", ".h5"])
+def test_a_solver_state_given_as_weights_names_those_beside_it(tmp_path: Path, ending: str):
+    path = tmp_path / f"snap_iter_5.solverstate{ending}"
+    beside = tmp_path / "snap_iter_5.caffemodel"
+    beside.touch()
+    blob = np.zeros(3, np.float32)
+    solverstate.write(path, solverstate.SolverState(5, "gone.caffemodel", (blob,), 0))
+    with pytest.raises(WeightsError) as caught:
+        caffemodel.index(path)
+    assert str(caught.value) == (
+        f"{path}: this is a solver state, of iteration 5, expected weights: a caffemodel\n"
+        f"Its weights are {beside}"
+    )

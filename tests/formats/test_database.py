@@ -425,13 +425,13 @@ def test_a_writer_killed_midway_leaves_the_old_lmdb(tmp_path):
     assert database.count(folder) == 3
 
 
-def test_without_the_lmdb_package_writing_names_the_extra(tmp_path, monkeypatch):
+def test_without_the_lmdb_package_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lmdb", None)
 
     with pytest.raises(DatabaseError) as caught:
         write(tmp_path / "db", images(1))
 
     assert str(caught.value) == (
-        "lmdb is not installed, expected the extra `data`\npip install 'caffesplit[data]'"
+        "lmdb is not installed\nInstall it: pip install lmdb"
     )
     assert list(tmp_path.iterdir()) == []

@@ -20,9 +20,13 @@ CONV = (
 )
 
 
+SOLVER = 'base_lr: 0.1\nlr_policy: "fixed"\nmax_iter: 10\n'
+TESTS = "test_iter: 1\ntest_interval: 5\n" + SOLVER
+
+
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "solver.prototxt").write_text('net: "net.prototxt"\n')
+    (tmp_path / "solver.prototxt").write_text('net: "net.prototxt"\n' + SOLVER)
     (tmp_path / "mean.binaryproto").touch()
     (tmp_path / "here").mkdir()
     return tmp_path
@@ -88,12 +92,45 @@ def test_a_layer_whose_record_in_the_file_is_empty_does_not_fit(folder):
     )
 
 
+def test_weights_without_a_layer_of_the_net_are_an_error(folder):
+    net, weights = folder / "net.prototxt", folder / "other.caffemodel"
+    net.write_text('layer { name: "data" type: "Input" top: "data" }\n' + CONV)
+    caffemodel.write(weights, [LayerWeights("other", "", (np.zeros(4, np.float32),))])
+    assert check(net, "--weights", weights) == (
+        1,
+        f"{net}: error: the weight file has no layer of the net, expected weights that belong to "
+        "it; Caffe fills them all anew [present-weights]\n"
+        "warning: the weight file has layer 'other', the net has not; Caffe skips it "
+        "[known-layers]\n"
+        f"{net}: 2 layers, 1 error, 1 warning\n",
+    )
+
+
+def test_a_solver_that_trains_nothing_or_that_caffe_refuses_is_an_error(folder):
+    (folder / "net.prototxt").write_text(NET.format(train="here", test="here"))
+    solver = folder / "solver.prototxt"
+    solver.write_text(
+        'net: "net.prototxt"\nbasee_lr: 0.1\nlr_policy: "fixd"\nmax_iter: 10\ntype: "Foo"\n'
+    )
+    assert check(folder) == (
+        1,
+        f"{solver}:2:1: warning: SolverParameter has no 'basee_lr' in BVLC Caffe; did you mean "
+        "base_lr? [unknown-field]\n"
+        f"{solver}:5:1: error: type 'Foo', expected one of SGD, Nesterov, AdaGrad, RMSProp, "
+        "AdaDelta, Adam [solver-type]\n"
+        f"{solver}: error: no base_lr, expected above 0; Caffe trains nothing [base-lr]\n"
+        f"{solver}:3:1: error: lr_policy 'fixd', expected one of fixed, step, exp, inv, multistep, "
+        "poly, sigmoid; did you mean fixed? [lr-policy]\n"
+        f"{folder}: 2 layers, 3 errors, 1 warning\n",
+    )
+
+
 def test_all_nets_of_a_solver_are_checked_each_in_the_phases_it_serves_in(folder):
     data = 'layer { name: "data" type: "Input" top: "data" include { phase: TRAIN } }\n'
     (folder / "train.prototxt").write_text(data + CONV)
     (folder / "test.prototxt").write_text(data + CONV)
     solver = folder / "solver.prototxt"
-    solver.write_text('train_net: "train.prototxt" test_net: "test.prototxt"\ntest_iter: 1\n')
+    solver.write_text('train_net: "train.prototxt" test_net: "test.prototxt"\n' + TESTS)
     code, output = check(folder)
     assert code == 1
     assert output == (
@@ -105,7 +142,7 @@ def test_all_nets_of_a_solver_are_checked_each_in_the_phases_it_serves_in(folder
 
 def test_a_net_inside_the_solver_is_checked_there(folder):
     solver = folder / "solver.prototxt"
-    solver.write_text(f"net_param {{\n{CONV}}}\n")
+    solver.write_text(f"net_param {{\n{CONV}}}\n{SOLVER}")
     code, output = check(folder)
     assert code == 1
     assert output.startswith(f"{solver}:2:1: error: layer 'conv': bottom 'data' is no earlier")
@@ -115,7 +152,9 @@ def test_tests_that_the_solver_does_not_number_rightly_are_an_error(folder):
     data = 'layer { name: "data" type: "Input" top: "data" }\n'
     (folder / "net.prototxt").write_text(data + CONV)
     solver = folder / "solver.prototxt"
-    solver.write_text('train_net: "net.prototxt" test_net: "net.prototxt"\n')
+    solver.write_text(
+        'train_net: "net.prototxt" test_net: "net.prototxt"\ntest_interval: 5\n' + SOLVER
+    )
     assert check(folder) == (
         1,
         f"{solver}: error: 0 test_iter for 1 nets to test, expected one for each [tested-nets]\n"
@@ -128,7 +167,7 @@ def test_a_net_that_only_tests_need_not_have_every_layer_of_the_weights(folder):
     (folder / "train.prototxt").write_text(data + CONV + CONV.replace('"conv"', '"conv2"'))
     (folder / "test.prototxt").write_text(data + CONV.replace("4", "5"))
     solver = folder / "solver.prototxt"
-    solver.write_text('train_net: "train.prototxt" test_net: "test.prototxt"\ntest_iter: 1\n')
+    solver.write_text('train_net: "train.prototxt" test_net: "test.prototxt"\n' + TESTS)
     weights, kernels = folder / "w.caffemodel", np.zeros((4, 1, 3, 3), np.float32)
     blobs = (kernels, np.zeros(4, np.float32))
     caffemodel.write(weights, [LayerWeights(name, "", blobs) for name in ("conv", "conv2")])

@@ -69,7 +69,8 @@ def test_stages_and_levels_are_states_of_the_net():
             'layers { layer { name: "a" type: "conv" } }',
             "net.prototxt:1:1: a layer in the V0 format of 2013, expected `layer { name: … type: … "
             '}`\n    layers { layer { name: "a" type: "conv" } }\n    ^\n'
-            "Upgrade the net first: `caffesplit upgrade NET -o OUT`.",
+            "Upgrade the experiment first: `caffesplit upgrade EXP -o OUT`; "
+            "a net alone: `caffesplit upgrade NET -o OUT`.",
         ),
         (
             'layer: [{ name: "a" }, { name: "b" }]',

@@ -34,13 +34,14 @@ def test_bars_count_the_kernels_in_equal_bins_over_zero_to_one():
     assert axes.get_xlim() == (0, 1)
 
 
-def test_the_random_walk_is_marked_in_every_panel_and_explained():
+def test_the_random_walk_and_the_mean_are_marked_in_every_panel_and_explained():
     figure = tpm_histograms(window(layer("conv1", 0.1, 0.9), layer("conv2", 0.2)))
-    for axes in figure.axes:
+    for axes, mean in zip(figure.axes, (0.5, 0.2), strict=True):
         assert_array_equal(axes.lines[0].get_xdata(), [0.5, 0.5])
-    assert figure.get_suptitle() == (
-        "TPM of kernels, iterations 40,000 to 50,000, 5 snapshots; dashed: random walk, 0.500"
-    )
+        assert_array_equal(axes.lines[1].get_xdata(), [mean, mean])
+    assert figure.get_suptitle() == "TPM of kernels, iterations 40,000 to 50,000, 5 snapshots"
+    legend = [text.get_text() for text in figure.legends[0].texts]
+    assert legend == ["mean", "random walk, 0.500"]
 
 
 def test_entropy_mean_and_undefined_kernels_stand_over_each_panel():
@@ -60,7 +61,7 @@ def test_as_many_layers_as_a_deep_net_has_are_drawn_and_a_cut_is_said(number, dr
     layers = [layer(f"conv{k}", 0.1, 0.9) for k in range(number)]
     figure = tpm_histograms(window(*layers))
     assert len(figure.axes) == drawn
-    assert (f", {drawn} of {number} layers;" in figure.get_suptitle()) == (drawn < number)
+    assert (f", {drawn} of {number} layers" in figure.get_suptitle()) == (drawn < number)
 
 
 def test_a_dollar_in_a_layers_name_is_a_dollar():
@@ -75,3 +76,14 @@ def test_without_kernels_there_is_nothing_to_draw():
     assert str(caught.value) == (
         "no layer with kernels to draw, expected a convolution or an inner product"
     )
+
+
+def test_the_words_over_neighbouring_panels_do_not_touch():
+    undefined = [0.1, 0.9] + [NAN] * 1024
+    layers = [layer(f"module{k}_inception_3x3_split2_residual_post", *undefined) for k in range(3)]
+    figure = tpm_histograms(window(*layers))
+    figure.draw_without_rendering()
+    left, middle, right = figure.axes
+    for one, other in ((left, middle), (middle, right)):
+        words = [one.texts[0], one._left_title]
+        assert max(text.get_window_extent().x1 for text in words) < other.bbox.x0

@@ -114,9 +114,18 @@ def test_a_split_json_holds_a_plan_too():
         ),
         (
             lambda p: p["layers"][0].update(slow=[0, 1]),
-            "plan.json: layer 'conv1' with kernel 1 missing, unknown or twice, expected every "
-            "kernel of the layer once, fast or slow\n"
-            "Take the kernel numbers from `caffesplit tpm --per-kernel`.",
+            "plan.json: layer 'conv1' with kernel 1 twice, expected every kernel of the layer "
+            "once, fast or slow",
+        ),
+        (
+            lambda p: p.update(windows=[]),
+            'plan.json: the plan has a key "windows", expected one of window, iterations, seed, '
+            "layers\nA key that nothing reads would change nothing: remove or correct it.",
+        ),
+        (
+            lambda p: p["layers"][1].update(metod="skip"),
+            'plan.json: layers[1] has a key "metod", expected one of name, method, partition, '
+            "fast, slow, tpm\nA key that nothing reads would change nothing: remove or correct it.",
         ),
         (lambda p: p.update(seed=-1), "plan.json: seed -1, expected 0 or more"),
         (
@@ -129,7 +138,10 @@ def test_a_split_json_holds_a_plan_too():
         ),
         (
             lambda p: p["layers"][1].update(tpm=[0.5]),
-            "plan.json: layer 'conv2' with 1 TPM for 2 kernels, expected one each, or none",
+            "plan.json: a plan with kernel 1 for layer 'conv2', with TPM for 1 kernels, expected "
+            "each from 0 to 0 once, fast or slow\n"
+            "Correct the plan, with the numbers of `caffesplit tpm --per-kernel`; if it is of "
+            "another net, write one for this net with `caffesplit plan`.",
         ),
         (
             lambda p: p["layers"][1].update(tpm=[10**400, 0]),
@@ -156,6 +168,15 @@ def test_a_plan_edited_wrongly_says_where_and_what(edit, message):
     with pytest.raises(SplitError) as caught:
         parse_plan(json.dumps(content), "plan.json")
     assert str(caught.value) == message
+
+
+def test_what_tells_the_reader_alone_may_be_left_out():
+    content = as_json(plan())
+    for layer in content["layers"]:
+        del layer["tpm"], layer["partition"]
+    parsed = parse_plan(json.dumps(content))
+    assert [(layer.fast, layer.slow) for layer in parsed.layers] == [((1, 3), (0, 2)), ((0,), (1,))]
+    assert {(layer.partition, layer.tpm) for layer in parsed.layers} == {("", ())}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "nul", "9" * 5000])

@@ -131,7 +131,8 @@ def test_a_plain_convolution_can_be_split():
             blobs(),
             "net.prototxt:1:1: layer 'conv1' in the V1 format (`layers { … }`), expected the "
             "current format (`layer { … }`)\n"
-            "Upgrade the net first: caffesplit upgrade NET -o OUT",
+            "Upgrade the experiment first: `caffesplit upgrade EXP -o OUT`; "
+            "a net alone: `caffesplit upgrade NET -o OUT`.",
         ),
     ],
 )
@@ -200,3 +201,12 @@ def test_a_misspelled_layer_gets_the_closest_name_and_a_strange_one_the_list():
         "net.prototxt: no layer 'conv11', expected a layer of the net\nDid you mean 'conv1'?"
     )
     assert refusal(conv() + POOL, blobs(), "xyz").endswith("Layers: conv1, pool.")
+
+
+def test_a_layer_that_is_split_in_this_net_already_is_no_misspelling():
+    split = POOL.replace('"pool"', '"conv11_split1"')
+    assert refusal(conv() + split, blobs(), "conv11") == (
+        "net.prototxt: layer 'conv11' is split in this net already, into conv11_split1, expected "
+        "a layer of the net\n"
+        "What was decided for 'conv11' is for the net that this one was derived from."
+    )

@@ -254,9 +254,24 @@ def test_a_name_already_taken_is_refused():
 
 
 def test_a_plan_of_another_net_is_refused():
-    net = graph.build(prototxt.parse(text("twice.before")))
-    with pytest.raises(SplitError, match=r"a plan for 3 kernels of layer 'conv1', expected its 4"):
+    net = graph.build(prototxt.parse(text("twice.before"), "net.prototxt"))
+    with pytest.raises(SplitError, match=r"a plan with no kernel 3 for layer 'conv1', with 4 ker"):
         derive(net, plan(("conv1", "residual", (0, 1), (2,))))
+
+
+def test_a_kernel_that_the_layer_has_not_is_named_with_those_it_has():
+    net = graph.build(prototxt.parse(text("twice.before"), "net.prototxt"))
+    with pytest.raises(SplitError) as caught:
+        derive(net, plan(("conv1", "residual", (0, 1, 40), (2, 3))))
+    place, _, _, remedy = str(caught.value).splitlines()
+    assert place.endswith(
+        ": a plan with kernel 40 for layer 'conv1', with 4 kernels, expected each from 0 to 3 "
+        "once, fast or slow"
+    )
+    assert remedy == (
+        "Correct the plan, with the numbers of `caffesplit tpm --per-kernel`; if it is of another "
+        "net, write one for this net with `caffesplit plan`."
+    )
 
 
 def test_the_same_plan_gives_the_same_text_and_weights_whatever_else_it_splits():

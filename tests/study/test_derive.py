@@ -72,6 +72,8 @@ def test_the_solver_keeps_its_text_but_for_net_prefix_start_and_what_is_set(tmp_
         'net: "exp/derived1/train_val.prototxt"\n'
         'snapshot_prefix: "exp/derived1/snap"  # here\n'
         "base_lr: 0.5\n"
+        'lr_policy: "fixed"\n'
+        "max_iter: 1000\n"
         "stepvalue: 5\nstepvalue: 6\nstepvalue: 7\n"
         'type: "Adam"\n'
         "display: 10\n"
@@ -221,6 +223,34 @@ def test_fields_of_the_split_itself_and_unknown_values_are_refused(tmp_path, ass
     with pytest.raises(PrototxtError) as caught:
         run(make(tmp_path), tmp_path / "exp/derived1", assignments=[assignment])
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("type=Adan", "type 'Adan', expected one of SGD, Nesterov, AdaGrad, RMSProp, AdaDelta, "
+         "Adam\nDid you mean Adam?"),
+        ("lr_policy=fixd", "lr_policy 'fixd', expected one of fixed, step, exp, inv, multistep, "
+         "poly, sigmoid\nDid you mean fixed?"),
+        ("lr_policy=step", "no stepsize with lr_policy 'step', expected 1 or more\n"
+         "Correct what --set gives it."),
+    ],
+)  # fmt: skip
+def test_a_solver_that_caffe_would_not_take_is_refused_before_anything_is_written(
+    tmp_path, assignment, message
+):
+    with pytest.raises(SplitError) as caught:
+        run(make(tmp_path), tmp_path / "exp/derived1", assignments=[assignment])
+    assert str(caught.value) == f"Caffe would not take the derived solver: {message}"
+    assert not (tmp_path / "exp/derived1").exists()
+
+
+def test_what_caffe_refuses_of_the_base_solver_already_does_not_stop_a_split(tmp_path):
+    folder, out = make(tmp_path), tmp_path / "exp/derived1"
+    solver = folder / "solver.prototxt"
+    solver.write_text(solver.read_text() + 'type: "OfAFork"\n')
+    run(folder, out)
+    assert load(out).solver.type == "OfAFork"
 
 
 def test_a_type_that_is_set_takes_the_place_of_the_old_solver_type(tmp_path):

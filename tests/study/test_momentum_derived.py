@@ -145,9 +145,24 @@ def test_layers_of_other_phases_and_stages_have_no_momentum(tmp_path):
     assert len(solverstate.read(out / "init.solverstate").history) == 9
 
 
-def test_a_state_of_the_last_iteration_leaves_nothing_to_train(tmp_path):
+def test_a_state_at_the_derived_solvers_end_or_past_it_is_refused_with_a_later_end(tmp_path):
     folder, out = base_with_state(tmp_path), tmp_path / "exp/derived1"
-    run(folder, out, assignments=["max_iter=400"])
+    for end in (400, 300):
+        with pytest.raises(SplitError) as caught:
+            run(folder, out, assignments=[f"max_iter={end}"])
+        assert str(caught.value) == (
+            f"{folder}/{NAME}: a state of iteration 400, with the derived solver's max_iter {end} "
+            "there is nothing left to train, expected an earlier state, or a later end\n"
+            "Set a later end: --set max_iter=N, with N above 400."
+        )
+        assert not out.exists()
+
+
+def test_a_solver_that_ends_earlier_later_on_leaves_nothing_to_train(tmp_path):
+    folder, out = base_with_state(tmp_path), tmp_path / "exp/derived1"
+    run(folder, out)
+    solver = out / "solver.prototxt"
+    solver.write_text(solver.read_text().replace("max_iter: 1000", "max_iter: 400"))
     with pytest.raises(EngineError) as caught:
         job.prepare(load(out))
     assert str(caught.value) == (
@@ -155,7 +170,7 @@ def test_a_state_of_the_last_iteration_leaves_nothing_to_train(tmp_path):
         "expected an earlier one than the solver's max_iter, 400\n"
         f"Raise max_iter in {out}/solver.prototxt."
     )
-    run(folder, out, assignments=["max_iter=401"], force=True)
+    run(folder, out, force=True)
     assert job.prepare(load(out)).snapshot == out / "init.solverstate"
 
 

@@ -170,7 +170,8 @@ def test_weights_of_another_net_are_refused(base, derived):
     assert other.exists()
 
 
-def test_weights_that_lack_a_layer_of_the_trained_net_are_refused(base, derived):
+def test_weights_that_lack_a_layer_of_the_trained_net_are_refused(base):
+    derived = split(base, ["conv1"], noise=0.1)
     other = base / "snap_iter_400.caffemodel"
     with pytest.raises(WeightsError) as caught:
         write_fold(load(derived), other, base.with_name("folded"))
