@@ -85,11 +85,9 @@ def _load(target: Path, root: str | None) -> tuple[list[tuple[Net, set[str]]], E
 def _net_findings(net: Net, phases: set[str], images: Images) -> Iterator[Finding]:
     """What is wrong with a net in the phases in which it is used."""
     from caffesplit.net.check import check_net
+    from caffesplit.net.findings import within
 
-    for finding in check_net(net, images):
-        used = (f"phase {phase}" in state for state in finding.states for phase in phases)
-        if not finding.states or any(used):
-            yield finding
+    yield from within(check_net(net, images), phases)
 
 
 def _weight_findings(

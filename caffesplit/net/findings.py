@@ -97,3 +97,13 @@ def limited(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def counted(count: int, noun: str) -> str:
     """A number of things: 1 error, 2 errors."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def within(findings: Iterable[Finding], phases: Collection[str]) -> tuple[Finding, ...]:
+    """The findings that hold in one of the phases in which a net is used."""
+    return tuple(
+        finding
+        for finding in findings
+        if not finding.states
+        or any(f"phase {phase}" in state for state in finding.states for phase in phases)
+    )

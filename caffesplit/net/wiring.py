@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from caffesplit.net.graph import PHASES, Net
 
+MAX_LEVELS, MAX_STAGES = 8, 16
+"""Levels and sets of stages that are looked at; a net has one or two of them, if any."""
+
 Top = tuple[int, int]
 """A layer's position in the net, and the position of the top in it; an input has layer −1."""
 
@@ -42,10 +45,10 @@ def wire(net: Net) -> Wiring:
     """The wiring of a net, its states taken together."""
     bottoms: list[list[set[Top]]] = [[set() for _ in layer.bottoms] for layer in net.layers]
     present: list[set[int]] = [set() for _ in net.layers]
-    for number, (phase, stages) in enumerate(_states(net)):
+    for number, (phase, level, stages) in enumerate(_states(net)):
         made: dict[str, Top] = {name: (-1, index) for index, name in enumerate(net.inputs)}
         for index, layer in enumerate(net.layers):
-            if not layer.is_in(phase, stages=stages):
+            if not layer.is_in(phase, level, stages):
                 continue
             present[index].add(number)
             for position, name in enumerate(layer.bottoms):
@@ -58,8 +61,20 @@ def wire(net: Net) -> Wiring:
     )
 
 
-def _states(net: Net) -> list[tuple[str, tuple[str, ...]]]:
-    """Each phase, without stages and with each set of stages that a layer asks for."""
-    rules = [rule for layer in net.layers for rule in layer.message.include]
-    asked = {tuple(sorted(rule.stage)) for rule in rules if rule.stage}
-    return [(phase, stages) for phase in PHASES for stages in [(), *sorted(asked)]]
+def _states(net: Net) -> list[tuple[str, int, tuple[str, ...]]]:
+    """Each phase, at each level and with each set of stages that a layer's rules tell apart."""
+    rules = [
+        rule
+        for layer in net.layers
+        for rules in (layer.message.include, layer.message.exclude)
+        for rule in rules
+    ]
+    sets = {tuple(sorted(stages)) for rule in rules for stages in (rule.stage, rule.not_stage)}
+    levels = {0, *(rule.min_level for rule in rules if rule.HasField("min_level"))}
+    levels |= {rule.max_level for rule in rules if rule.HasField("max_level")}
+    return [
+        (phase, level, stages)
+        for phase in PHASES
+        for level in sorted(levels)[:MAX_LEVELS]
+        for stages in sorted(sets | {()})[:MAX_STAGES]
+    ]

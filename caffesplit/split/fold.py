@@ -6,14 +6,15 @@ split ones, RepVGG's (arXiv:2101.03697), ACNet's (arXiv:1908.03930).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
+from caffesplit.errors import NetError
 from caffesplit.net import evaluate, graph
-from caffesplit.net.graph import Layer, Net
+from caffesplit.net.graph import UPGRADE, Layer, Net
 from caffesplit.split import fold_text, geometry
 from caffesplit.split.fold_blocks import Block, Obstacle, Scope, Weights, blocks
 from caffesplit.split.fold_steps import CONVOLVING
@@ -36,6 +37,21 @@ class FoldedLayer:
     block: Block
 
     @property
+    def signature(self) -> tuple[bytes, ...]:
+        """All that tells what the block computes, but the weights: its layers as they are,
+        whatever their phases, and whatever the blobs it lies between are called."""
+        ends, found = {self.layer.bottoms[0], self.layer.tops[0]}, []
+        for layer in self.block.layers:
+            message = type(layer.message)()
+            message.CopyFrom(layer.message)
+            for field in ("include", "exclude", "phase"):
+                message.ClearField(field)
+            message.bottom[:] = ["" if name in ends else name for name in layer.bottoms]
+            message.top[:] = ["" if name in ends else name for name in layer.tops]
+            found.append(message.SerializePartialToString(deterministic=True))
+        return (self.layer.name.encode(), *found)
+
+    @property
     def members(self) -> tuple[str, ...]:
         """The names of the layers that it replaces, in file order."""
         return tuple(layer.name for layer in self.block.layers)
@@ -50,27 +66,48 @@ class Fold:
     left: tuple[Obstacle, ...]
 
 
-def fold(net: Net, weights: Weights, scope: Scope | None = None, kept: Iterable[str] = ()) -> Fold:
+def fold(
+    net: Net,
+    weights: Weights,
+    scope: Scope | None = None,
+    kept: Iterable[str] = (),
+    reserved: Iterable[str] = (),
+) -> Fold:
     """Fold all linear blocks of a net, except those with layers named in `kept`.
 
-    The text of all other layers stays as it is, byte for byte.
+    The text of all other layers stays as it is, byte for byte. No folded layer gets one of the
+    names in `reserved` (those of other nets of the same weights) unless a layer of its own has it.
+
+    Raises:
+        NetError: if the net is in the V1 format.
     """
+    if net.legacy:
+        location = net.layers[0].location
+        raise NetError("a net in the V1 format", "the current format", UPGRADE, location)
     found, left = blocks(net, weights, scope or Scope(), frozenset(kept))
-    tree, named = net.tree, []
-    vanishing = {id(layer) for block in found for layer in block.layers}
-    taken = [(each.name, each.phases) for each in net.layers if id(each) not in vanishing]
+    taken = {*reserved, *weights, *(layer.name for layer in net.layers)}
+    named: dict[str, set[str]] = {}
+    tree = net.tree
     for block in found:
-        template, phases = _template(block), block.layers[-1].phases
+        template, members = _template(block), {layer.name for layer in block.layers}
         name = _name(block, template)
-        stored = name in weights and all(name != layer.name for layer in block.layers)
-        if stored or any(name == other and {*phases} & {*its} for other, its in taken):
+        if (name in taken and name not in members) or named.get(name, members) != members:
             name = template.name
-        taken.append((name, phases))
+        named[name] = members
         field = fold_text.folded_layer(template, name, block, _axes(template, block.map))
         tree = fold_text.merged(tree, [layer.field for layer in block.layers], field)
-        named.append((block, name))
     derived = graph.build(tree)
-    return Fold(derived, tuple(_found(derived, block, name) for block, name in named), left)
+    return Fold(derived, tuple(_folded_layers(net, derived, found)), left)
+
+
+def _folded_layers(net: Net, derived: Net, found: Sequence[Block]) -> Iterator[FoldedLayer]:
+    """The layers of the derived net that stand where the blocks' last layers stood."""
+    ends = {id(block.layers[-1]): block for block in found}
+    gone = {id(layer) for block in found for layer in block.layers} - ends.keys()
+    remaining = (layer for layer in net.layers if id(layer) not in gone)
+    for before, after in zip(remaining, derived.layers, strict=True):
+        if id(before) in ends:
+            yield FoldedLayer(after, ends[id(before)])
 
 
 def blobs(folded: FoldedLayer) -> tuple[Blob, ...]:
@@ -115,17 +152,6 @@ def deviation(folded: FoldedLayer, own: Sequence[Blob], weights: Weights) -> flo
         if before.shape == after.shape:
             return float(np.abs(after - before).max() / (np.abs(before).max() or 1.0))
     return float("nan")
-
-
-def _found(derived: Net, block: Block, name: str) -> FoldedLayer:
-    """The layer of that name that stands where the block stood."""
-    last = block.layers[-1]
-    (layer,) = (
-        layer
-        for layer in derived.named(name)
-        if layer.phases == last.phases and layer.tops == last.tops
-    )
-    return FoldedLayer(layer, block)
 
 
 def _name(block: Block, template: Layer) -> str:

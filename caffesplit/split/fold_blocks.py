@@ -18,6 +18,11 @@ from dataclasses import dataclass
 from caffesplit.net.graph import Layer, Net
 from caffesplit.net.wiring import Top, Value, wire
 from caffesplit.split import linear
+from caffesplit.split.fold_rules import (
+    refuse_other_axes,
+    refuse_other_gradients,
+    refuse_other_rules,
+)
 from caffesplit.split.fold_steps import CHANNELWISE, CONVOLVING, JOINS, Step, step
 from caffesplit.split.linear import Blob, Linear, UnfoldableError
 
@@ -182,6 +187,8 @@ class _Graph:
         parameter = layer.message.eltwise_param
         if layer.type == "Eltwise" and parameter.operation != parameter.SUM:
             raise UnfoldableError("it is no sum")
+        if layer.message.loss_weight or layer.message.propagate_down:
+            raise UnfoldableError("it has a loss_weight or propagate_down of its own")
         paths = self._paths(join)
         members = {node.last: node for path in paths for node, _ in path.nodes}
         self._refuse_other_readers(paths)
@@ -213,6 +220,7 @@ class _Graph:
             raise UnfoldableError(node.obstacle)
         if not self._convolves(before):
             raise UnfoldableError(f"no convolution before it, but {self._described(before)}")
+        refuse_other_axes([before.step, node.step])
         first = self._composed([(before, top)], None, None)
         own = linear.then(first, node.step.map(first.outputs, len(first.axes), 0))
         self._replace([before, node], before.bottoms[0], own, is_joined=before.is_joined)
@@ -286,24 +294,19 @@ class _Graph:
 
     def _joined(self, join: _Node, paths: Sequence[_Path]) -> Linear:
         layer = self.net.layers[join.last]
-        axes = {
-            node.step.axes
-            for path in paths
-            for node, _ in path.nodes
-            if node.step is not None and node.step.axes is not None
-        }
+        steps = [node.step for path in paths for node, _ in path.nodes]
+        refuse_other_axes(steps)
+        axes = {each.axes for each in steps if each is not None} - {None}
         channels = next(filter(None, map(_channels_read, paths)), None)
         if not axes or channels is None:
             raise UnfoldableError("there is no convolution on its branches")
-        if len(axes) > 1:
-            raise UnfoldableError("Convolution and InnerProduct do not become one layer")
         maps = [self._composed(path.nodes[::-1], channels, axes.copy().pop()) for path in paths]
         if layer.type == "Eltwise":
             factors = list(layer.message.eltwise_param.coeff)
             return linear.summed(maps, factors or [1.0] * len(maps))
         parameter = layer.message.concat_param
         axis = parameter.concat_dim if parameter.HasField("concat_dim") else parameter.axis
-        if {axis} != self._channel_axes(paths):
+        if {axis} != {each.channel_axis for each in steps if each is not None} - {None}:
             raise UnfoldableError(f"it joins on axis {axis}, not on the channels' axis")
         return linear.stacked(maps)
 
@@ -320,19 +323,11 @@ class _Graph:
             own = linear.then(own, each) if own else each
         return own or linear.identity(channels or 0, axes or 0)
 
-    def _channel_axes(self, paths: Sequence[_Path]) -> set[int]:
-        found = set()
-        for path in paths:
-            for node, _ in path.nodes:
-                for layer in (self.net.layers[index] for index in node.members):
-                    if layer.type == "InnerProduct":
-                        found.add(max(layer.message.inner_product_param.axis, -1))
-                    elif layer.type in (*CHANNELWISE, "Convolution"):
-                        found.add(1)
-        return found
-
     def _replace(self, nodes: Sequence[_Node], source: Value, own: Linear, is_joined: bool) -> None:
         count = sum(node.count for node in nodes)
+        layers = [self.net.layers[index] for node in nodes for index in node.members]
+        refuse_other_rules(layers)
+        refuse_other_gradients(layers, {self._blob_name(top) for top in source})
         if own.count > count:
             raise UnfoldableError(
                 f"one layer would have {own.count:,} weights, these have {count:,}"
@@ -340,7 +335,10 @@ class _Graph:
         for node in nodes:
             self._remove(node)
         members = self._members(nodes)
-        whole = Step(lambda channels, axes, top: own, own.channels, len(own.axes))
+        axis = max(
+            (a for n in nodes if n.step and (a := n.step.channel_axis) is not None), default=1
+        )
+        whole = Step(lambda channels, axes, top: own, own.channels, len(own.axes), axis)
         self._add(_Node(members, (source,), whole, "", own, is_joined, count))
 
     def _members(self, nodes: Sequence[_Node]) -> tuple[int, ...]:

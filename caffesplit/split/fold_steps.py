@@ -30,13 +30,15 @@ class Step:
     """A linear layer with one bottom, as far as its own definition and weights tell.
 
     `map(channels, axes, top)` is what it computes for one of its tops, of a bottom with so many
-    channels and spatial axes; `channels` and `axes` are those that it asks for, None for any.
+    channels and spatial axes; `channels` and `axes` are those that it asks for, and
+    `channel_axis` is where it expects and leaves the channels; None for any.
     Of any, `read(made, top)` tells how many channels it reads where a top has so many.
     """
 
     map: Callable[[int, int, int], Linear]
     channels: int | None = None
     axes: int | None = None
+    channel_axis: int | None = None
     read: Callable[[int, int], int | None] = lambda made, top: made
 
 
@@ -68,7 +70,7 @@ def _convolution(layer: Layer, blobs: Sequence[Blob]) -> Step:
     weight, *bias = _learned(layer, blobs)
     axes = geometry.read(layer, weight.ndim - 2).axes
     own = linear.convolution(weight, bias[0] if bias else None, layer.group, axes)
-    return Step(lambda channels, axes, top: own, own.channels, len(own.axes))
+    return Step(lambda channels, axes, top: own, own.channels, len(own.axes), 1)
 
 
 def _inner_product(layer: Layer, blobs: Sequence[Blob]) -> Step:
@@ -76,7 +78,8 @@ def _inner_product(layer: Layer, blobs: Sequence[Blob]) -> Step:
     weight = weight.reshape(weight.shape[-2:])
     weight = weight.T if layer.message.inner_product_param.transpose else weight
     own = linear.convolution(weight, bias[0] if bias else None, 1, ())
-    return Step(lambda channels, axes, top: own, own.channels, 0)
+    axis = layer.message.inner_product_param.axis
+    return Step(lambda channels, axes, top: own, own.channels, 0, axis if axis >= 0 else -1)
 
 
 def _batch_norm(layer: Layer, blobs: Sequence[Blob]) -> Step:
@@ -133,7 +136,7 @@ def _slice(layer: Layer, blobs: Sequence[Blob]) -> Step:
             return made * count
         return points[-1] + made if top == count - 1 else None
 
-    return Step(selected, read=read)
+    return Step(selected, channel_axis=1, read=read)
 
 
 def _split(layer: Layer, blobs: Sequence[Blob]) -> Step:
@@ -142,7 +145,11 @@ def _split(layer: Layer, blobs: Sequence[Blob]) -> Step:
 
 def _per_channel(scale: linear.Matrix, shift: linear.Matrix) -> Step:
     scale, shift = scale.reshape(-1), shift.reshape(-1)
-    return Step(lambda channels, axes, top: linear.diagonal(scale, shift, axes), len(scale))
+    return Step(
+        lambda channels, axes, top: linear.diagonal(scale, shift, axes),
+        len(scale),
+        channel_axis=1,
+    )
 
 
 def _learned(layer: Layer, blobs: Sequence[Blob]) -> Sequence[Blob]:

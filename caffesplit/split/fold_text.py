@@ -17,8 +17,11 @@ from caffesplit.split.linear import Axis, Linear
 
 def stem(names: Sequence[str]) -> str:
     """The words that the names start with alike: X for X_split1, X_split2_skip and X_reorder."""
-    words = [re.findall(r"[_/.-]*[^_/.-]+", name) for name in names]
-    return "".join(same[0] for same in takewhile(_is_one, zip(*words, strict=False)))
+    words = [re.findall(r"[_/.-]+|[^_/.-]+", name) for name in names]
+    same = [each[0] for each in takewhile(_is_one, zip(*words, strict=False))]
+    if same and not re.match(r"[^_/.-]", same[-1]):
+        same[-1] = same[-1][:-1]  # What parts the common words from the rest.
+    return "".join(same)
 
 
 def folded_layer(template: Layer, name: str, block: Block, old: Sequence[Axis]) -> Field:

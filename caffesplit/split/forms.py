@@ -31,6 +31,9 @@ from caffesplit.split.plan import LayerPlan, layer_rng
 
 ACTIVATIONS = ("none", "relu")
 
+LARGEST = 1e6
+"""Of the numbers of a setting: far beyond sense, and weights stay finite in float32."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -52,10 +55,12 @@ class Setting:
     def __post_init__(self) -> None:
         for name in ("noise", "new_lr_mult", "new_decay_mult"):
             value = getattr(self, name)
-            if not 0 <= value < np.inf:
-                raise SplitError(f"{name.replace('_', '-')} {value}", "a number of 0 or more")
-        if not np.isfinite(self.edge).all():
-            raise SplitError(f"edge {self.edge}", "two finite numbers, as in -0.2,2")
+            if not 0 <= value <= LARGEST:
+                raise SplitError(
+                    f"{name.replace('_', '-')} {value}", f"a number from 0 to {LARGEST:g}"
+                )
+        if not all(abs(value) <= LARGEST for value in self.edge):
+            raise SplitError(f"edge {self.edge}", f"two numbers up to {LARGEST:g}, as in -0.2,2")
         for name, known in (("skip_stride", skip.STRIDES), ("activation", ACTIVATIONS)):
             value = getattr(self, name)
             if value not in known:

@@ -57,6 +57,14 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Picks:
+    """Output i is channel `channels[i]` of the input times `factors[i]`."""
+
+    channels: npt.NDArray[np.intp]
+    factors: Matrix
+
+
+@dataclass(frozen=True)
 class Linear:
     """A linear map from C = `channels` to N channels.
 
@@ -69,11 +77,18 @@ class Linear:
     bias: Matrix
     pattern: Pattern | None = None
     """(N, C), False where the structure (groups, picked channels) makes the kernel 0; None is
-    True throughout."""
+    True throughout, or told by `picks`."""
+    picks: Picks | None = None
+    """Of a map that takes some channels of its input, each times a factor, and none twice."""
 
     @property
     def outputs(self) -> int:
         return len(self.bias)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every output may read every channel."""
+        return self.pattern is None and self.picks is None
 
     @property
     def is_pointwise(self) -> bool:
@@ -107,11 +122,14 @@ def convolution(weight: Blob, bias: Blob | None, group: int, axes: tuple[Axis, .
     def columns(wanted: slice) -> Matrix:
         if group == 1:
             return weight[:, wanted].astype(np.float64)
-        dense = np.zeros((len(weight), share * group, *weight.shape[2:]))
-        for index in range(group):
+        taken = range(share * group)[wanted]
+        dense = np.zeros((len(weight), len(taken), *weight.shape[2:]))
+        for index in range(taken.start // share, -(-taken.stop // share)):
             rows = slice(index * outputs, (index + 1) * outputs)
-            dense[rows, index * share : (index + 1) * share] = weight[rows]
-        return dense[:, wanted]
+            first, last = max(taken.start, index * share), min(taken.stop, (index + 1) * share)
+            inside = slice(first - index * share, last - index * share)
+            dense[rows, first - taken.start : last - taken.start] = weight[rows, inside]
+        return dense
 
     offsets = np.zeros(len(weight)) if bias is None else bias.reshape(-1).astype(np.float64)
     pattern = None
@@ -122,7 +140,7 @@ def convolution(weight: Blob, bias: Blob | None, group: int, axes: tuple[Axis, .
 
 def diagonal(scale: Matrix, shift: Matrix, axes: int) -> Linear:
     """y = scale · x + shift, per channel, over so many spatial axes."""
-    return _pointwise(np.diag(scale), shift, axes)
+    return _picking(Picks(np.arange(len(scale)), scale), len(scale), shift, axes)
 
 
 def identity(channels: int, axes: int) -> Linear:
@@ -132,7 +150,19 @@ def identity(channels: int, axes: int) -> Linear:
 
 def selection(kept: range, channels: int, axes: int) -> Linear:
     """Some of the channels of x, in order."""
-    return _pointwise(np.eye(channels)[kept.start : kept.stop], np.zeros(len(kept)), axes)
+    picks = Picks(np.arange(channels)[kept.start : kept.stop], np.ones(len(kept)))
+    return _picking(picks, channels, np.zeros(len(kept)), axes)
+
+
+def _picking(picks: Picks, channels: int, bias: Matrix, axes: int) -> Linear:
+    def columns(wanted: slice) -> Matrix:
+        taken = range(channels)[wanted]
+        inside = (picks.channels >= taken.start) & (picks.channels < taken.stop)
+        matrix = np.zeros((len(bias), len(taken)))
+        matrix[np.flatnonzero(inside), picks.channels[inside] - taken.start] = picks.factors[inside]
+        return matrix.reshape(*matrix.shape, *[1] * axes)
+
+    return Linear(channels, (Axis(),) * axes, columns, bias, None, picks)
 
 
 def then(first: Linear, second: Linear) -> Linear:
@@ -149,11 +179,13 @@ def then(first: Linear, second: Linear) -> Linear:
             replace(axis, stride=axis.stride * after.stride)
             for axis, after in zip(first.axes, second.axes, strict=True)
         )
+        if second.picks is not None:
+            return _picked(first, second.picks, second.bias, axes)
         return Linear(
             first.channels,
             axes,
-            lambda columns: _mixed(_matrix(second), first.weight(columns)),
-            _matrix(second) @ first.bias + second.bias,
+            lambda columns: _mixed(_points(second.weight(ALL)), first.weight(columns)),
+            _points(second.weight(ALL)) @ first.bias + second.bias,
             _pattern_of_both(first, second),
         )
     if not first.is_pointwise or any(axis.stride > 1 for axis in first.axes):
@@ -169,6 +201,23 @@ def then(first: Linear, second: Linear) -> Linear:
         ),
         taps @ first.bias + second.bias,
         _pattern_of_both(first, second),
+    )
+
+
+def _picked(first: Linear, picks: Picks, bias: Matrix, axes: tuple[Axis, ...]) -> Linear:
+    """Some outputs of `first`, each times a factor."""
+    pattern = first.pattern[picks.channels] if first.pattern is not None else None
+    both = None
+    if first.picks is not None:
+        factors = first.picks.factors[picks.channels] * picks.factors
+        both = Picks(first.picks.channels[picks.channels], factors)
+    return Linear(
+        first.channels,
+        axes,
+        lambda columns: _scaled(first.weight(columns)[picks.channels], picks.factors),
+        first.bias[picks.channels] * picks.factors + bias,
+        pattern,
+        both,
     )
 
 
@@ -189,8 +238,9 @@ def summed(maps: Sequence[Linear], coefficients: Sequence[float]) -> Linear:
     if len({each.outputs for each in maps}) > 1:
         raise UnfoldableError("a sum of different numbers of channels")
     biases = [factor * each.bias for factor, each in zip(coefficients, maps, strict=True)]
-    patterns = [each.pattern for each in maps if each.pattern is not None]
-    pattern = np.logical_or.reduce(patterns) if len(patterns) == len(maps) else None
+    pattern = None
+    if not any(each.is_dense for each in maps):
+        pattern = np.logical_or.reduce([_full_pattern(each) for each in maps])
     return Linear(maps[0].channels, axes, columns, np.sum(biases, axis=0), pattern)
 
 
@@ -207,41 +257,40 @@ def stacked(maps: Sequence[Linear]) -> Linear:
         lambda columns: np.concatenate([_placed(each, axes, columns) for each in maps]),
         np.concatenate([each.bias for each in maps]),
         None
-        if all(each.pattern is None for each in maps)
+        if all(each.is_dense for each in maps)
         else np.concatenate([_full_pattern(each) for each in maps]),
     )
 
 
-def _pointwise(matrix: Matrix, bias: Matrix, axes: int) -> Linear:
-    points = matrix.reshape(*matrix.shape, *[1] * axes)
-    pattern = matrix != 0
-    return Linear(
-        matrix.shape[1], (Axis(),) * axes, lambda columns: points[:, columns], bias, pattern
-    )
-
-
 def _full_pattern(each: Linear) -> Pattern:
-    if each.pattern is None:
+    if each.pattern is not None:
+        return each.pattern
+    if each.picks is None:
         return np.ones((each.outputs, each.channels), bool)
-    return each.pattern
+    pattern = np.zeros((each.outputs, each.channels), bool)
+    pattern[np.arange(each.outputs), each.picks.channels] = True
+    return pattern
 
 
 def _pattern_of_both(first: Linear, second: Linear) -> Pattern | None:
     """Where `second` of `first` may be other than 0."""
     shape = (second.outputs, first.channels)
-    if first.pattern is None:
-        if second.pattern is None:
+    if first.picks is not None and len(first.picks.channels) == first.channels:
+        return second.pattern if _in_order(first.picks) else None
+    if first.is_dense:
+        if second.is_dense:
             return None
-        pattern = np.broadcast_to(second.pattern.any(axis=1, keepdims=True), shape)
-    elif second.pattern is None:
-        pattern = np.broadcast_to(first.pattern.any(axis=0), shape)
+        pattern = np.broadcast_to(_full_pattern(second).any(axis=1, keepdims=True), shape)
+    elif second.is_dense:
+        pattern = np.broadcast_to(_full_pattern(first).any(axis=0), shape)
     else:
-        pattern = (second.pattern.astype(np.float32) @ first.pattern.astype(np.float32)) > 0
+        own, its = _full_pattern(second).astype(np.float32), _full_pattern(first)
+        pattern = (own @ its.astype(np.float32)) > 0
     return None if pattern.all() else pattern
 
 
-def _matrix(pointwise: Linear) -> Matrix:
-    return _points(pointwise.weight(ALL))
+def _in_order(picks: Picks) -> bool:
+    return bool((picks.channels == np.arange(len(picks.channels))).all())
 
 
 def _points(weight: Matrix) -> Matrix:
@@ -257,14 +306,16 @@ def _mixed(matrix: Matrix, weight: Matrix) -> Matrix:
     """
     if (np.count_nonzero(matrix, axis=1) <= 1).all():
         picked = np.abs(matrix).argmax(axis=1)
-        factors = matrix[np.arange(len(matrix)), picked]
-        chosen: Matrix = weight[picked]
-        if (factors == 1).all():
-            return chosen
-        scaled: Matrix = chosen * factors.reshape(-1, *[1] * (weight.ndim - 1))
-        return scaled
+        return _scaled(weight[picked], matrix[np.arange(len(matrix)), picked])
     mixed: Matrix = np.tensordot(matrix, weight, 1)
     return mixed
+
+
+def _scaled(kernels: Matrix, factors: Matrix) -> Matrix:
+    if (factors == 1).all():
+        return kernels
+    scaled: Matrix = kernels * factors.reshape(-1, *[1] * (kernels.ndim - 1))
+    return scaled
 
 
 def _placed(each: Linear, axes: tuple[Axis, ...], columns: slice) -> Matrix:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +15,9 @@ from caffesplit.formats import caffemodel, prototxt, schema, snapshots, solverst
 from caffesplit.formats.output import replacing
 from caffesplit.formats.prototxt import Message
 from caffesplit.net import check, graph
+from caffesplit.net.findings import within
 from caffesplit.net.graph import Net
+from caffesplit.net.solver import phases
 from caffesplit.net.solver_rules import check_solver
 from caffesplit.split.forms import Setting
 from caffesplit.split.plan import Plan
@@ -60,7 +62,10 @@ def derive(
     setting = setting or Setting()
     weights = caffemodel.read(weights_path)
     change = split(experiment.net, weights, plan, setting, train_shapes(experiment).blobs)
-    derived = [_checked(each.net, rewrite_net(each.net, change)) for each in experiment.nets]
+    derived = [
+        _checked(each.net, rewrite_net(each.net, change), phases(each.field))
+        for each in experiment.nets
+    ]
     texts, nodes = net_texts(experiment, derived, out)
     prefix = Path(experiment.snapshot_prefix).name
     solver_tree = derived_solver(
@@ -71,7 +76,7 @@ def derive(
     if experiment.deploy_path is not None:
         path = experiment.deploy_path
         deploy = graph.build(prototxt.load(path), str(path))
-        texts["deploy.prototxt"] = _checked(deploy, rewrite_net(deploy, change)).tree
+        texts["deploy.prototxt"] = _checked(deploy, rewrite_net(deploy, change), ["TEST"]).tree
         inputs.append(path)
 
     ending = ".h5" if hdf5 else ""
@@ -112,10 +117,11 @@ def derive(
     return change
 
 
-def _checked(base: Net, derived: Net) -> Net:
-    """The derived net, held against the rules of a legal net, as far as the base kept them."""
+def _checked(base: Net, derived: Net, phases: Collection[str]) -> Net:
+    """The derived net, held against the rules of a legal net in the phases in which it is used,
+    as far as the base kept them."""
     known = {finding.message for finding in check.check_net(base)}
-    for finding in check.check_net(derived):
+    for finding in within(check.check_net(derived), phases):
         if not finding.warning and finding.message not in known:
             raise SplitError(
                 f"the derived net would be illegal: {finding.message}",

@@ -156,22 +156,37 @@ def _write(
 
 
 def consistent_folds(nets: Sequence[Net], weights: Weights, scope: Scope) -> tuple[Fold, ...]:
-    """The folds of nets that share weights: what one of them has to keep, all keep."""
+    """The folds of nets that share weights: what one of them has to keep, all keep.
+
+    A block is folded if it is the same one, layer by layer and with the same name, wherever its
+    layers are, in all nets and phases.
+    """
+    names = [layer.name for net in nets for layer in net.layers]
     kept: frozenset[str] = frozenset()
     while True:
-        folds = tuple(fold(net, weights, scope, kept) for net in nets)
-        unequal = frozenset(
+        folds = tuple(fold(net, weights, scope, kept, names) for net in nets)
+        signatures: dict[tuple[str, ...], set[tuple[bytes, ...]]] = {}
+        for each in (each for one in folds for each in one.folded):
+            signatures.setdefault(each.members, set()).add(each.signature)
+        unequal = {
             member
-            for one in folds
-            for other, net in zip(folds, nets, strict=True)
-            for block in one.folded
-            if block.members not in {each.members for each in other.folded}
-            for member in block.members
-            if net.named(member) and weights.get(member)
-        )
+            for members, different in signatures.items()
+            if len(different) > 1 or _is_elsewhere(members, nets, folds)
+            for member in members
+            if weights.get(member)
+        }
         if not unequal:
             return folds
         kept |= unequal
+
+
+def _is_elsewhere(members: Sequence[str], nets: Sequence[Net], folds: Sequence[Fold]) -> bool:
+    """Whether a net has one of the layers, with weights or without, but not this block."""
+    return any(
+        net.named(member) and members not in {each.members for each in one.folded}
+        for net, one in zip(nets, folds, strict=True)
+        for member in members
+    )
 
 
 def measured(folds: Sequence[Fold], weights: Weights) -> tuple[Measured, ...]:

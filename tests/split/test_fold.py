@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from net_weights import random_weights
 
+from caffesplit.errors import NetError
 from caffesplit.formats import prototxt
 from caffesplit.net import graph
 from caffesplit.net.check import check_net
 from caffesplit.split.fold import Scope, blobs, deviation, fold
+from caffesplit.split.fold_text import stem
 
 DATA = Path(__file__).parent.parent / "data" / "fold"
 PAIRS = ("repvgg", "acnet", "groups", "batch_norm", "left_alone")
@@ -169,3 +171,122 @@ def test_a_branch_of_another_phase_keeps_its_block():
     )
     (left,) = fold(net, random_weights(net)).left
     assert left.reason.startswith("on its branches ")
+
+
+def single(text, **scope):
+    net = graph.build(prototxt.parse(text))
+    sizes = {top: 20 for layer in net.layers for top in layer.tops}
+    return fold(net, random_weights(net, sizes=sizes), Scope(**scope))
+
+
+CONV = """layer {{ name: "{name}" type: "Convolution" bottom: "data" top: "{name}" {more}
+  convolution_param {{ num_output: 3 kernel_size: {kernel} pad: {pad} }} }}
+"""
+SUM = 'layer {{ name: "s" type: "Eltwise" bottom: "c_3" bottom: "c_1" top: "s" {more} }}\n'
+IMAGE = 'input: "data" input_dim: 1 input_dim: 3 input_dim: 6 input_dim: 6\n'
+
+
+def two_branches(first="", second="", joined=""):
+    return (
+        IMAGE
+        + CONV.format(name="c_3", kernel=3, pad=1, more=first)
+        + CONV.format(name="c_1", kernel=1, pad=0, more=second)
+        + SUM.format(more=joined)
+    )
+
+
+def test_two_plain_branches_are_one_layer():
+    assert [each.layer.name for each in single(two_branches()).folded] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"joined": "loss_weight: 1"}, "it has a loss_weight or propagate_down of its own"),
+        ({"first": "propagate_down: false"}, "propagate_down differs between its branches"),
+        (
+            {"joined": 'exclude { stage: "deploy" }'},
+            "on its branches is layer 'c_3' (Convolution), in other phases and is layer 'c_1' "
+            "(Convolution), in other phases",
+        ),
+    ],
+)
+def test_what_a_single_layer_cannot_say_keeps_its_block(given, reason):
+    result = single(two_branches(**given))
+    assert not result.folded
+    assert result.left[0].reason == reason
+
+
+def test_a_reader_that_is_there_at_a_level_only_keeps_the_block():
+    reader = 'layer { name: "r" type: "ReLU" bottom: "c_1" top: "r" include { min_level: 1 } }\n'
+    result = single(two_branches() + reader)
+    assert not result.folded
+    assert "'c_1' is read by 2 layers" in result.left[0].reason
+
+
+def test_blocks_of_two_stages_with_the_same_names_are_folded_each_for_itself():
+    rules = [f'include {{ stage: "{stage}" }}' for stage in "xy"]
+    blocks = [two_branches(rule, rule, rule).removeprefix(IMAGE) for rule in rules]
+    result = single(IMAGE + "".join(blocks))
+    assert [each.layer.name for each in result.folded] == ["c", "c"]
+    assert len(result.net.layers) == 2
+
+
+def test_an_inner_product_behind_a_convolution_stays_one():
+    text = IMAGE + CONV.format(name="c", kernel=6, pad=0, more="")
+    text += 'layer { name: "ip" type: "InnerProduct" bottom: "c" top: "ip"\n'
+    text += "  inner_product_param { num_output: 2 } }\n"
+    net = graph.build(prototxt.parse(text))
+    result = fold(net, random_weights(net), Scope(chains=True))
+    assert [each.reason for each in result.left] == [
+        "Convolution and InnerProduct do not become one layer"
+    ]
+
+
+def test_statistics_on_another_axis_than_an_inner_products_outputs_stay():
+    text = 'input: "data" input_shape { dim: 2 dim: 5 dim: 3 }\n'
+    text += 'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"\n'
+    text += "  inner_product_param { num_output: 5 axis: 2 } }\n"
+    text += 'layer { name: "bn" type: "BatchNorm" bottom: "ip" top: "bn" }\n'
+    net = graph.build(prototxt.parse(text))
+    five = np.ones(5, np.float32)
+    weights = {"ip": [np.ones((5, 3), np.float32), five], "bn": [five, five, five[:1]]}
+    result = fold(net, weights, Scope(batch_norms=True))
+    assert [each.reason for each in result.left] == ["its layers work on axes 1 and 2"]
+
+
+def test_a_net_in_the_v1_format_has_to_be_upgraded_first():
+    net = graph.build(
+        prototxt.parse('layers { name: "r" type: RELU bottom: "a" top: "b" }', "old.prototxt")
+    )
+    with pytest.raises(NetError) as caught:
+        fold(net, {})
+    assert str(caught.value).startswith("old.prototxt:1:1: a net in the V1 format, expected ")
+    assert "caffesplit upgrade" in str(caught.value)
+
+
+def test_a_depthwise_convolution_with_statistics_takes_no_more_than_its_groups():
+    count = 600
+    text = f'input: "data" input_dim: 1 input_dim: {count} input_dim: 4 input_dim: 4\n'
+    text += 'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param {\n'
+    text += f"  num_output: {count} group: {count} kernel_size: 3 bias_term: false }} }}\n"
+    text += 'layer { name: "bn" type: "BatchNorm" bottom: "c" top: "c" }\n'
+    net = graph.build(prototxt.parse(text))
+    weights = random_weights(net)
+    (folded_layer,) = fold(net, weights, Scope(batch_norms=True)).folded
+    kernel, _ = blobs(folded_layer)
+    assert kernel.shape == (count, 1, 3, 3)
+
+
+def test_factors_of_0_do_not_change_the_groups():
+    net = graph.build(prototxt.parse(text("batch_norm.before")))
+    weights = random_weights(net, sizes=SIZES)
+    weights["scale1"][0][:] = 0
+    result = fold(net, weights, Scope(batch_norms=True))
+    assert str(result.net.tree) == text("batch_norm.after")
+
+
+@pytest.mark.parametrize("name", ["conv_", "a-", "x.", "c__", "/x/", "_", "...", "a/b", "x"])
+def test_what_split_names_have_in_common_is_the_base_name(name):
+    ends = ("split1", "split2", "split2_residual_pre", "split2_residual_post", "reorder")
+    assert stem([f"{name}_{end}" for end in ends]) == name

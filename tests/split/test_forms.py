@@ -170,10 +170,10 @@ def test_noise_stays_within_the_groups():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"noise": -0.1}, "noise -0.1, expected a number of 0 or more"),
-        ({"noise": float("nan")}, "noise nan, expected a number of 0 or more"),
-        ({"new_lr_mult": -1}, "new-lr-mult -1, expected a number of 0 or more"),
-        ({"edge": (0.0, float("inf"))}, "edge (0.0, inf), expected two finite numbers"),
+        ({"noise": -0.1}, "noise -0.1, expected a number from 0 to 1e+06"),
+        ({"noise": float("nan")}, "noise nan, expected a number from 0 to 1e+06"),
+        ({"new_lr_mult": -1}, "new-lr-mult -1, expected a number from 0 to 1e+06"),
+        ({"edge": (0.0, float("inf"))}, "edge (0.0, inf), expected two numbers up to 1e+06"),
         ({"skip_stride": "max"}, "skip-stride 'max', expected one of sample, average"),
         ({"activation": "tanh"}, "activation 'tanh', expected one of none, relu"),
         (

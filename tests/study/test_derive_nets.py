@@ -162,3 +162,16 @@ def test_an_old_net_inside_the_solver_asks_for_its_upgrade(tmp_path):
     )
     with pytest.raises(SplitError, match=message):
         run(folder, tmp_path / "exp/derived1")
+
+
+def test_nets_that_serve_one_phase_need_be_legal_in_that_one_alone(tmp_path):
+    folder, out = make(tmp_path), tmp_path / "exp/derived1"
+    apart(folder)
+    for name, phase in (("training", "TRAIN"), ("testing", "TEST")):
+        path = folder / f"{name}.prototxt"
+        text = path.read_text().replace(
+            '  top: "data"\n', f'  top: "data"\n  include {{ phase: {phase} }}\n', 1
+        )
+        path.write_text(text)
+    run(folder, out)
+    assert names(load(out).net) == ["data", *SPLIT, "conv2"]

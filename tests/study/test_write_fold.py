@@ -175,8 +175,10 @@ def test_weights_that_lack_a_layer_of_the_trained_net_are_refused(base):
     other = base / "snap_iter_400.caffemodel"
     with pytest.raises(WeightsError) as caught:
         write_fold(load(derived), other, base.with_name("folded"))
-    assert str(caught.value).splitlines()[0].endswith(
-        "layer 'conv1_split1' has no weights in the file; Caffe fills them anew"
+    assert (
+        str(caught.value)
+        .splitlines()[0]
+        .endswith("layer 'conv1_split1' has no weights in the file; Caffe fills them anew")
     )
     assert not base.with_name("folded").exists()
 
@@ -256,3 +258,57 @@ def test_chains_fold_what_the_author_put_in_a_row(base):
     assert [each.reason for each in result.left] == [
         "two spatial kernels in a row are one larger kernel"
     ]
+
+
+NORMED = """layer {{ name: "data" type: "Input" top: "data"
+  input_param {{ shape {{ dim: 1 dim: 2 dim: 5 dim: 5 }} }} }}
+layer {{ name: "c" type: "Convolution" bottom: "data" top: "c"
+  convolution_param {{ num_output: 3 kernel_size: 3 }} {rule} }}
+layer {{ name: "b" type: "BatchNorm" bottom: "c" top: "b"
+  batch_norm_param {{ eps: {eps} }} {rule} }}
+"""
+
+
+def normed(tmp_path, train_val, deploy=None):
+    """An experiment with a BatchNorm behind its convolution, and its weights."""
+    (tmp_path / "solver.prototxt").write_text('net: "net.prototxt" snapshot_prefix: "snap"\n')
+    (tmp_path / "net.prototxt").write_text(train_val)
+    if deploy:
+        (tmp_path / "deploy.prototxt").write_text(deploy)
+    rng = np.random.default_rng(0)
+    kernels = rng.standard_normal((3, 2, 3, 3)), np.zeros(3)
+    statistics = np.zeros(3), np.ones(3), np.ones(1)
+    caffemodel.write(
+        tmp_path / "w.caffemodel",
+        [LayerWeights("c", "Convolution", kernels), LayerWeights("b", "BatchNorm", statistics)],
+    )
+    return load(tmp_path), tmp_path / "w.caffemodel"
+
+
+def test_a_block_that_differs_between_nets_is_kept_in_all_of_them(tmp_path):
+    same, other = (NORMED.format(eps=eps, rule="") for eps in (0.001, 0.5))
+    experiment, weights = normed(tmp_path, same, other)
+    scope = Scope(batch_norms=True)
+    assert not write_fold(experiment, weights, tmp_path / "out", scope).folded
+    (tmp_path / "deploy.prototxt").write_text(same)
+    assert write_fold(load(tmp_path), weights, tmp_path / "out2", scope).folded
+
+
+def test_a_block_that_differs_between_phases_is_kept_in_both(tmp_path):
+    train = NORMED.format(eps=0.001, rule="include { phase: TRAIN }")
+    test = NORMED.format(eps=0.5, rule="include { phase: TEST }").partition("\nlayer")
+    experiment, weights = normed(tmp_path, train + "layer" + test[2])
+    assert not write_fold(experiment, weights, tmp_path / "out", Scope(batch_norms=True)).folded
+
+
+def test_a_folded_layer_has_one_name_in_all_nets(base, derived):
+    deploy = derived / "deploy.prototxt"
+    deploy.write_text(
+        deploy.read_text() + 'layer { name: "conv1" type: "Silence" bottom: "conv2" }\n'
+    )
+    result = fold(derived)
+    assert [each.name for each in result.folded] == ["conv1_split1", "conv2"]
+    out = base.with_name("folded")
+    for name in ("train_val.prototxt", "deploy.prototxt"):
+        assert 'name: "conv1_split1"' in (out / name).read_text()
+    assert "conv1_split1" in caffemodel.read(out / "folded.caffemodel")
