@@ -147,7 +147,7 @@ class _Graph:
         count = blobs[0].size if blobs and layer.type in CONVOLVING else 0
         try:
             if is_kept:
-                raise UnfoldableError("another net of the experiment needs it as it is")
+                raise UnfoldableError("it is not the same in all nets and phases")
             return _Node((index,), bottoms, step(layer, blobs), count=count)
         except UnfoldableError as error:
             return _Node((index,), bottoms, None, str(error), count=count)

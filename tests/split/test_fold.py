@@ -133,7 +133,7 @@ def test_layers_to_keep_are_kept_with_all_that_needs_them():
     assert not result.folded
     assert [each.reason for each in result.left] == [
         "on its branches is layer 'stage1/conv1x1' (Convolution): "
-        "another net of the experiment needs it as it is"
+        "it is not the same in all nets and phases"
     ]
 
 
