@@ -35,9 +35,9 @@ def find_logs(arguments: Iterable[str]) -> list[Path]:
     return list(found)
 
 
-def read_logs(paths: Sequence[Path], warn: bool = True) -> tuple[Run, ...]:
+def read_logs(paths: Sequence[Path], warn: bool = True, training: bool = True) -> tuple[Run, ...]:
     """The runs of these logs. Of several, those that hold no row, of crashed runs for one, are
-    left out; `warn` says so on stderr.
+    left out; `warn` says so on stderr. `training` as in `trainlog.read`.
 
     Raises:
         LogError: if none can be read.
@@ -46,7 +46,7 @@ def read_logs(paths: Sequence[Path], warn: bool = True) -> tuple[Run, ...]:
     refused = []
     for path in paths:
         try:
-            logs.append(trainlog.read(path))
+            logs.append(trainlog.read(path, training))
         except LogError as error:
             refused.append(error)
     if not logs:
@@ -79,6 +79,7 @@ def _logs_in(folder: Path) -> list[Path]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts derived10 after derived2."""
-    pieces = re.findall(r"\d+|\D+", str(path))
+    """Sorts derived10 after derived2, and the baseline before all."""
+    text = "/".join("" if part == "baseline" else part for part in path.parts)
+    pieces = re.findall(r"\d+|\D+", text)
     return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]

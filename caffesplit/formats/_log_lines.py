@@ -2,8 +2,8 @@
 
 Every line that matters is found by its own words, wherever it stands, so that foreign lines (a
 fork's, a data layer's, a Python wrapper's) may come between and glog's prefix may be missing.
-What the lines look like, release by release: Caffe's src/caffe/solver.cpp, sgd_solver.cpp and
-tools/caffe.cpp.
+What the lines look like, release by release: Caffe's src/caffe/solver.cpp, sgd_solver.cpp,
+net.cpp and tools/caffe.cpp.
 """
 
 from __future__ import annotations
@@ -11,83 +11,41 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, TypeAlias
 
-from caffesplit.formats.glog import Clock, fatal
+from caffesplit.formats import _log_rows
+from caffesplit.formats._log_block import Block, named, number
+from caffesplit.formats.glog import Clock, fatal, thread
+from caffesplit.formats.log_records import Event, EventKind, Record, TestRow, TrainRow
 
 LINE_LIMIT = 1 << 16
 """Characters of a line that are read; a log's own lines have a few hundred."""
 
-SATURATED_LOSS = 87.3365
-"""-log(FLT_MIN), where SoftmaxWithLoss stops: the right class has no probability left."""
-
-EventKind = Literal[
-    "start", "resume", "finetune", "snapshot", "solverstate", "stopped", "done", "fatal"
-]
-
-
-# Rows are NamedTuples, not dataclasses: a long log has a million, and these are built faster.
-class TrainRow(NamedTuple):
-    """`Iteration N, loss = …` with the `Train net output` and `lr` lines that belong to it."""
-
-    iteration: int
-    seconds: float
-    """Since the log's first "Solving" line, or else its first row; nan without time stamps."""
-    lr: float
-    """Printed for this iteration, or else last before it; nan before the first."""
-    loss: float
-    """The weighted total, averaged over the solver's `average_loss` iterations."""
-    outputs: Mapping[str, float]
-    """Of the last mini-batch. A vector-valued top has `name`, `name#1`, `name#2` …"""
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the loss is not finite, or where SoftmaxWithLoss saturates."""
-        return not math.isfinite(self.loss) or abs(self.loss - SATURATED_LOSS) < 1e-3
-
-
-class TestRow(NamedTuple):
-    """One test of one test net. Fields as in TrainRow, except:"""
-
-    iteration: int
-    seconds: float
-    """When the first output was printed."""
-    lr: float
-    loss: float
-    """The weighted total of the outputs with a loss weight; nan if none has one."""
-    outputs: Mapping[str, float]
-    net: int
-    """Index of the test net."""
-
-
-class Event(NamedTuple):
-    """Something said once. `value` is the path, the net's name or the message."""
-
-    kind: EventKind
-    iteration: int | None
-    """The last one printed before it."""
-    seconds: float
-    value: str
-
-
-Record: TypeAlias = TrainRow | TestRow | Event
-
 # Repetitions are bounded so that no line, however hostile, costs more than linear time.
 _ITERATION = re.compile(
     r"Iteration (\d{1,10})(?: \([^()]{,99}\))?(?:, [\d.]{1,20}/\d{1,9}ep)?, "
-    r"(?:loss = ([^\s,]{1,40})|lr = ([^\s,]{1,40})"
+    r"(?:loss = ([^\s,]{1,40})|lr = ([^\s,]{1,40})|step = (\d{1,9})"
     r"|Testing net(?: \(#(\d{1,9})\))?)"
 )
 _OUTPUT = re.compile(
     r"(Train|Test) net output (?:mAP )?#\d{1,9}: (.{1,200}?) = (\S{1,40})"
     r"(?: \(\* \S{1,40} = (\S{1,40}) loss\))?"
 )
-_SCORE = re.compile(r"Test score (#\d{1,9}): (\S{1,40})")
-_EVENT = re.compile(
-    r"(?:\[[\d.]{1,9}\] ?)?(Solving|Resuming from|Restoring previous solver status from"
-    r"|Finetuning from|Snapshotting to|Snapshotting solver state to"
-    r"|Optimization stopped early|Optimization Done)\b(?: binary proto file| HDF5 file)?(.*)"
+_WORDS = re.compile(
+    r"(?:\[[\d.]{1,9}\] ?)?(?:"
+    r"(?P<event>Solving|Resuming from|Restoring previous solver status from|Finetuning from"
+    r"|Snapshotting to|Snapshotting solver state to|Optimization stopped early"
+    r"|Optimization Done)\b(?: binary proto file| HDF5 file)?(?P<value>.*)"
+    r"|(?:Top memory \(\w{1,9}\)|Memory) required for data: (?P<memory>\d{1,20})"
+    r"|(?P<built>Network initialization done)"
+    r"|(?P<test>Running for \d{1,9} iterations)"
+    r"|Test score (?P<score>#\d{1,9}): (?P<scored>\S{1,40})"
+    r"|Loss: (?P<loss>\S{1,40}))"
 )
+INITIALS = "[SRFOMTNL"
+"""What the words that `_WORDS` knows start with. Most lines are none of them."""
+
+_RESULT = re.compile(r"(\S{1,200}) = (\S{1,40})(?: \(\* \S{1,40} = \S{1,40} loss\))?\s*$")
+_SNAPSHOT = re.compile(r"_iter_(\d{1,10})")
 _EVENT_KINDS: Mapping[str, EventKind] = {
     "Solving": "start",
     "Resuming from": "resume",
@@ -108,29 +66,28 @@ class Parser:
         """Lines read so far."""
         self._unfinished = ""
         self._records: list[Record] = []
-        self._block: _Block | None = None
+        self._block: Block | None = None
         self._clock = Clock()
         self._iteration: int | None = None
         self._lr = math.nan
         self._last_event = ("", "")
+        self._memory: str | None = None
+        self._in_caffe_test = False
+        self._diverged = False
 
     def feed(self, text: str) -> tuple[Record, ...]:
         """Take the log's next piece, of any length, and return the records it completes.
 
         A line counts when its newline has come; before that, a number may still be cut.
         """
-        lines = (self._unfinished + text).split("\n")
-        self._unfinished = lines.pop()[:LINE_LIMIT]
-        self.lines += len(lines)
-        for line in lines:
-            if len(line) > LINE_LIMIT:
-                line = line[:LINE_LIMIT]
-            if "Iteration " in line:
-                self._read_iteration(line)
-            elif " net output " in line:
-                self._read_output(line)
-            else:
-                self._read_other(line)
+        text = self._unfinished + text
+        end = text.rfind("\n") + 1
+        self._unfinished = text[end : end + LINE_LIMIT]
+        if end:
+            self.lines += text.count("\n")
+            for before, columns in _log_rows.split("\n" + text[:end]):
+                self._read_lines(before[1:])
+                self._read_rows(*columns)
         return self._take_records()
 
     def close(self) -> tuple[Record, ...]:
@@ -145,32 +102,82 @@ class Parser:
 
     def _finish_block(self) -> None:
         if self._block is not None and (row := self._block.row(self._lr)) is not None:
-            self._records.append(row)
+            self._add_row(row)
         self._block = None
+
+    def _add_row(self, row: TrainRow | TestRow) -> None:
+        self._records.append(row)
+        if isinstance(row, TrainRow):
+            if row.diverged and not self._diverged:
+                value = f"loss = {row.loss:.6g}"
+                self._records.append(Event("diverged", row.iteration, row.seconds, value))
+            self._diverged = row.diverged
+
+    def _read_rows(
+        self, minutes: list[str], seconds: list[str], threads: list[str], digits: list[str],
+        losses: list[str], *others: list[str],
+    ) -> None:  # fmt: skip
+        """Take training rows by columns, which is faster than one by one."""
+        if not digits:
+            return
+        self._finish_block()
+        *outputs, rates = others
+        columns = (
+            map(int, digits),
+            map(self._clock.at, minutes, seconds),
+            map(float, rates),
+            map(float, losses),
+            map(named, zip(*outputs, strict=True)) if outputs else ({} for _ in digits),
+        )
+        rows = list(map(TrainRow, *columns))
+        self._iteration, self._lr = rows[-1].iteration, rows[-1].lr
+        if self._diverged or any(row.diverged for row in rows):
+            for row in rows:
+                self._add_row(row)
+        else:
+            self._records += rows
+
+    def _read_lines(self, text: str) -> None:
+        for line in text.split("\n"):
+            if len(line) > LINE_LIMIT:
+                line = line[:LINE_LIMIT]
+            if "Iteration " in line:
+                self._read_iteration(line)
+            elif " net output " in line:
+                self._read_output(line)
+            else:
+                place = line.find("] ")
+                start = place + 2 if place >= 0 else 0
+                if line[start : start + 1] in INITIALS or self._in_caffe_test or line[:1] == "F":
+                    self._read_other(line, start)
 
     def _read_iteration(self, line: str) -> None:
         match = _ITERATION.search(line)
         if match is None:
             return
-        digits, printed_loss, printed_lr, net = match.groups()
+        digits, printed_loss, printed_lr, step, net = match.groups()
         iteration = int(digits)
+        if step is not None:
+            self._add_event("step", step, line, iteration)
+            return
         if printed_lr is not None:
-            if (lr := _number(printed_lr)) is None:
+            if (lr := number(printed_lr)) is None:
                 return
             block = self._block
-            # v0.999 prints the rate before the loss of its iteration, later releases after it.
             if block is None or block.net is not None or block.iteration != iteration:
-                self._finish_block()
+                self._finish_block()  # v0.999 prints the rate before the loss of its iteration.
             self._lr = lr
-            self._finish_block()
+            # Other GPUs' threads print it, too, before or after the outputs.
+            if self._block is not None and thread(line) == thread(self._block.lines[0]):
+                self._finish_block()
         elif printed_loss is not None:
-            if (loss := _number(printed_loss)) is None:
+            if (loss := number(printed_loss)) is None:
                 return
             self._finish_block()
-            self._block = _Block(iteration, None, self._clock.seconds(line), loss)
+            self._block = Block(iteration, None, self._clock.seconds(line), loss, line)
         else:
             self._finish_block()
-            self._block = _Block(iteration, int(net or 0), math.nan, None)
+            self._block = Block(iteration, int(net or 0), math.nan, None, line)
         self._iteration = iteration
 
     def _read_output(self, line: str) -> None:
@@ -183,74 +190,64 @@ class Parser:
         elif (
             (block := self._block) is not None
             and block.net is None
-            and (value := _number(printed)) is not None
+            and (value := number(printed)) is not None
         ):
             block.add(name, value)
 
     def _read_test_output(self, line: str, name: str, printed: str, weighted: str | None) -> None:
-        block, value = self._block, _number(printed)
+        block, value = self._block, number(printed)
         if block is None or block.net is None or value is None:
             return
         if not block.outputs:
             block.seconds = self._clock.seconds(line)
-        if weighted is not None and (loss := _number(weighted)) is not None:
+        if weighted is not None and (loss := number(weighted)) is not None:
             block.loss = (block.loss or 0.0) + loss
+        block.lines.append(line)
         block.add(name, value)
 
-    def _read_other(self, line: str) -> None:
-        message = line[line.find("] ") + 2 :].lstrip() if "] " in line else line
-        match = _EVENT.match(message)
+    def _read_other(self, line: str, start: int) -> None:
+        match = _WORDS.match(line, start)
         if match is not None:
-            self._add_event(_EVENT_KINDS[match[1]], match[2].strip().rstrip("."), line)
-        elif message.startswith("Test score #") and (score := _SCORE.match(message)):
-            self._read_test_output(line, f"score{score[1]}", score[2], None)
+            self._read_words(match, line)
+        elif self._in_caffe_test and (result := _RESULT.match(line, start)):
+            self._read_test_output(line, result[1], result[2], None)
         elif fatal(line):
-            self._add_event("fatal", message.strip(), line)
+            self._add_event("fatal", line[start:].strip(), line, self._iteration)
 
-    def _add_event(self, kind: EventKind, value: str, line: str) -> None:
-        self._finish_block()
-        if (kind, value) == self._last_event:
-            return  # Solver and tool both announce a resumed run and the end.
-        self._last_event = kind, value
-        if kind == "start" and self._iteration is None:
-            self._clock.restart()
-        self._records.append(Event(kind, self._iteration, self._clock.seconds(line), value))
+    def _read_words(self, match: re.Match[str], line: str) -> None:
+        words = match.groupdict()
+        if words["memory"] is not None:
+            self._memory = words["memory"]  # So far: the net's last line has them all.
+        elif words["built"] is not None:
+            self._add_memory(line)
+        elif words["score"] is not None:
+            self._read_test_output(line, f"score{words['score']}", words["scored"], None)
+        elif words["test"] is not None:
+            self._in_caffe_test = True
+        elif words["loss"] is None:
+            value = words["value"].partition(" Learning Rate Policy")[0].strip().rstrip(".")
+            own = _SNAPSHOT.search(value)
+            iteration = int(own[1]) if own else self._iteration
+            self._add_event(_EVENT_KINDS[words["event"]], value, line, iteration)
+        elif self._in_caffe_test and (loss := number(words["loss"])) is not None:
+            self._finish_block()
+            self._block = Block(0, 0, self._clock.seconds(line), loss, line)
 
+    def _add_memory(self, line: str) -> None:
+        if (memory := self._memory) is not None:
+            self._memory = None
+            self._add_event("memory", memory, line, self._iteration)
 
-class _Block:
-    """A row while its lines come in. `net` is None for a training row."""
-
-    __slots__ = ("element", "iteration", "loss", "net", "outputs", "seconds")
-
-    def __init__(self, iteration: int, net: int | None, seconds: float, loss: float | None) -> None:
-        self.iteration, self.net, self.seconds, self.loss = iteration, net, seconds, loss
-        self.outputs: dict[str, float] = {}
-        self.element = 0
-
-    def add(self, name: str, value: float) -> None:
-        if name in self.outputs:
-            self.element += 1
-            name = f"{name}#{self.element}"
-        else:
-            self.element = 0
-        self.outputs[name] = value
-
-    def row(self, lr: float) -> TrainRow | TestRow | None:
-        """The finished row; None for a test that was stopped before it had a result."""
-        loss = math.nan if self.loss is None else self.loss
-        if self.net is None:
-            return TrainRow(self.iteration, self.seconds, lr, loss, self.outputs)
-        if self.outputs:
-            return TestRow(self.iteration, self.seconds, lr, loss, self.outputs, self.net)
-        return None
-
-
-def _number(text: str) -> float | None:
-    """The number, or None where two lines have run into each other.
-
-    Microsoft's runtimes write nan as 1.#QNAN, -1.#IND or -nan(ind).
-    """
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan if "#" in text or "nan(" in text else None
+    def _add_event(self, kind: EventKind, value: str, line: str, iteration: int | None) -> None:
+        if kind != "step":  # It stands between a row's loss and its rate.
+            self._finish_block()
+        if kind != "memory":
+            if (kind, value) == self._last_event:
+                return  # Solver and tool both announce a resumed run and the end.
+            self._last_event = kind, value
+        if kind == "start":
+            self._add_memory(line)  # Before rc, a net told its memory last.
+            self._in_caffe_test = False
+            if self._iteration is None:
+                self._clock.restart()
+        self._records.append(Event(kind, iteration, self._clock.seconds(line), value, line))

@@ -6,10 +6,11 @@ import math
 import re
 from datetime import date
 
-_STAMP = re.compile(
-    # Since glog 0.6 the year may stand before the month.
-    r"[IWEF](?:\d{4})?(0[1-9]|1[0-2])([0-3]\d) (\d\d):(\d\d):(?=\d\d\.\d{6})"
-)
+MINUTE = r"(?:\d{4})?(?:0[1-9]|1[0-2])[0-3]\d \d\d:\d\d:"
+"""Regular expression of a stamp up to the seconds. Since glog 0.6 the year may stand first."""
+
+_STAMP = re.compile(rf"[IWEF]{MINUTE}(?=\d\d\.\d{{6}})")
+_THREAD = re.compile(r"[IWEF]\d{4,8} [\d:.]{15} +(\d{1,9}) ")
 _DAYS_BEFORE_MONTH = tuple(
     date(2001, month, 1).toordinal() - date(2001, 1, 1).toordinal() for month in range(1, 13)
 )
@@ -20,6 +21,12 @@ def fatal(line: str) -> bool:
     return line.startswith("F") and _STAMP.match(line) is not None
 
 
+def thread(line: str) -> str:
+    """The id of the thread that printed this line; empty without glog's prefix."""
+    match = _THREAD.match(line)
+    return match[1] if match else ""
+
+
 class Clock:
     """Seconds since a log's first stamp, which names no year.
 
@@ -28,9 +35,10 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        self._zero: float | None = None
+        self._zero: int | None = None
         self._minute = ""
-        self._minute_seconds = 0.0
+        self._microseconds = 0
+        """At the start of that minute."""
         self._month = 0
         self._days_of_years = 0
         self._leap_day = 0
@@ -48,16 +56,26 @@ class Clock:
             if match is None:
                 return math.nan
             place = match.end()
-            self._minute = line[:place]
-            month, day, hour, minute = map(int, match.groups())
-            self._minute_seconds = (self._days(month, day) * 24 + hour) * 3600.0 + minute * 60
         try:
-            seconds = self._minute_seconds + float(line[place : place + 9])
+            return self.at(line[:place], line[place : place + 9])
         except ValueError:
             return math.nan
+
+    def at(self, minute: str, second: str) -> float:
+        """Seconds from zero to `second`, as in 07.250000, of a text that ends with a `MINUTE`.
+
+        Raises:
+            ValueError: if `second` is no number.
+        """
+        if minute != self._minute:
+            self._minute = minute
+            days = self._days(int(minute[-11:-9]), int(minute[-9:-7]))
+            minutes = (days * 24 + int(minute[-6:-4])) * 60 + int(minute[-3:-1])
+            self._microseconds = minutes * 60_000_000
+        now = self._microseconds + int(second.replace(".", "", 1))
         if self._zero is None:
-            self._zero = seconds
-        return round(seconds - self._zero, 6)
+            self._zero = now
+        return (now - self._zero) / 1_000_000
 
     def _days(self, month: int, day: int) -> int:
         if month < self._month - 6:

@@ -6,25 +6,21 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
-import zlib
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from caffesplit.errors import Location, LogError
-from caffesplit.formats._log_lines import Event, Parser, Record, TestRow, TrainRow
+from caffesplit.formats import log_text
+from caffesplit.formats._log_lines import Parser
+from caffesplit.formats.log_records import Event, Record, TestRow, TrainRow
+from caffesplit.formats.log_stitch import LastRows, Stitch
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
 
 __all__ = ["Event", "Parser", "Record", "TestRow", "TrainLog", "TrainRow", "read", "records"]
-
-CHUNK = 1 << 20
-"""Characters of a file read at a time."""
-
-Row = TypeVar("Row", TrainRow, TestRow)
 
 
 @dataclass(frozen=True)
@@ -53,74 +49,87 @@ class TrainLog:
             iteration = row.iteration
         return iteration
 
+    def to_dataframe(self) -> pandas.DataFrame:
+        """The rows as a pandas DataFrame, those of training first, then those of the tests.
 
-def read(path: str | os.PathLike[str]) -> TrainLog:
+        Columns: phase (train or test), net (index of the test net, 0 for training), iteration,
+        seconds, lr, loss, and each output by its name, nan where a row has it not. An output
+        called like one of these columns is named `output NAME`.
+
+        Raises:
+            LogError: if pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise LogError(
+                "pandas is not installed",
+                "it for a DataFrame",
+                "Run `pip install pandas`, or use the rows in `.train` and `.test`.",
+            ) from error
+        rows: list[TrainRow | TestRow] = [*self.train, *self.test]
+        return pandas.DataFrame([_flat(row) for row in rows])
+
+
+def read(path: str | os.PathLike[str], training: bool = True) -> TrainLog:
     """Read a log file, gzipped or not; `-` is standard input.
+
+    Without `training`, memory grows with the tests alone: of the training rows only the last is
+    kept and, where the run has diverged, the first from which on it had.
 
     Raises:
         LogError: if the file cannot be read or has no line of training or testing.
     """
-    name, parser = os.fspath(path), Parser()
-    found: list[Record] = []
-    try:
-        for piece in _pieces(name):
-            found += parser.feed(piece)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    name = os.fspath(path)
+    source, parser = log_text.Source(name), Parser()
+    train: Stitch[TrainRow] | LastRows = Stitch() if training else LastRows()
+    test: Stitch[TestRow] = Stitch()
+    events: list[Event] = []
+    for record in _parsed(source, parser):
+        if isinstance(record, TrainRow):
+            train.add(record.iteration, record)
+        elif isinstance(record, TestRow):
+            test.add((record.iteration, record.net), record)
+        else:
+            events.append(record)
+    if not train.items and not test.items:
         raise LogError(
-            f"the log cannot be read ({reason})",
-            "a text file, gzipped or not",
-            "Give the file that holds what `caffe train` printed.",
-            Location(name),
-        ) from error
-    found += parser.close()
-    train, old_train = _stitch(
-        [record for record in found if isinstance(record, TrainRow)], attrgetter("iteration")
-    )
-    test, old_test = _stitch(
-        [record for record in found if isinstance(record, TestRow)],
-        attrgetter("iteration", "net"),
-    )
-    if not train and not test:
-        raise LogError(
-            f"no line of training or testing among {parser.lines} lines",
-            'lines like "Iteration 100, loss = 2.3"',
+            "the file is empty"
+            if source.empty
+            else f"no line of training or testing among {parser.lines} lines",
+            'a log with lines like "Iteration 100, loss = 2.3"',
             "Give the file that holds what `caffe train` printed.",
             Location(name),
         )
-    events = tuple(record for record in found if isinstance(record, Event))
-    return TrainLog(name, train, test, events, old_train + old_test)
+    superseded: list[TrainRow | TestRow] = [*train.superseded, *test.superseded]
+    return TrainLog(name, tuple(train.items), tuple(test.items), tuple(events), tuple(superseded))
 
 
-def records(lines: Iterable[str]) -> Iterator[Record]:
-    """The records of complete lines, with or without their newlines, as they become complete."""
-    parser = Parser()
-    for line in lines:
-        yield from parser.feed(line if line.endswith("\n") else line + "\n")
+def records(source: str | os.PathLike[str] | Iterable[str]) -> Iterator[Record]:
+    """The records of a log file as in `read`, or of complete lines with or without their
+    newlines, as they become complete.
+
+    Raises:
+        LogError: if the file cannot be read.
+    """
+    if isinstance(source, str | os.PathLike):
+        return _parsed(log_text.Source(os.fspath(source)), Parser())
+    return _parsed((line if line.endswith("\n") else line + "\n" for line in source), Parser())
+
+
+def _parsed(pieces: Iterable[str], parser: Parser) -> Iterator[Record]:
+    for piece in pieces:
+        yield from parser.feed(piece)
     yield from parser.close()
 
 
-def _pieces(name: str) -> Iterator[str]:
-    with open(0 if name == "-" else name, "rb", closefd=name != "-") as raw:
-        gzipped = raw.peek(2)[:2] == b"\x1f\x8b"
-        binary = gzip.GzipFile(fileobj=raw) if gzipped else raw
-        text = io.TextIOWrapper(binary, encoding="utf-8", errors="replace", newline="\n")
-        while piece := text.read(CHUNK):
-            yield piece
+COLUMNS = ("phase", "net", "iteration", "seconds", "lr", "loss")
 
 
-def _stitch(
-    rows: Iterable[Row], place: Callable[[Row], Any]
-) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    """Separate the rows that the last run over their place printed from older ones."""
-    kept: list[Row] = []
-    places: list[Any] = []
-    superseded: list[Row] = []
-    for row in rows:
-        here = place(row)
-        cut = bisect_left(places, here)
-        superseded += kept[cut:]
-        del kept[cut:], places[cut:]
-        kept.append(row)
-        places.append(here)
-    return tuple(kept), tuple(superseded)
+def _flat(row: TrainRow | TestRow) -> dict[str, Any]:
+    phase, net = ("test", row.net) if isinstance(row, TestRow) else ("train", 0)
+    values = (phase, net, row.iteration, row.seconds, row.lr, row.loss)
+    named = {
+        f"output {name}" if name in COLUMNS else name: value for name, value in row.outputs.items()
+    }
+    return {**dict(zip(COLUMNS, values, strict=True)), **named}

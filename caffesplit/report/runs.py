@@ -9,7 +9,7 @@ from pathlib import Path
 
 from caffesplit.errors import LogError
 from caffesplit.formats.accuracy import accuracy_output
-from caffesplit.formats.trainlog import TrainLog, read
+from caffesplit.formats.trainlog import Event, TrainLog, read
 
 SMALLER_IS_BETTER = ("loss", "error")
 """Outputs with one of these in their name are best where they are smallest."""
@@ -25,6 +25,11 @@ class Run:
 
     name: str
     log: TrainLog
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What happened, in the log's order."""
+        return self.log.events
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Result:
     final: Score | None
     best: Score | None
     metric: str | None
+    bests: tuple[Score, ...] = ()
+    """The best and those next to it, as many as were asked for."""
 
 
 def read_runs(paths: Sequence[Path | str]) -> tuple[Run, ...]:
@@ -119,8 +126,8 @@ def scores(run: Run, metric: str | None = None) -> dict[int, tuple[Score, ...]]:
     return {net: tuple(found[net]) for net in sorted(found)}
 
 
-def results(runs: Sequence[Run], metric: str | None = None) -> tuple[Result, ...]:
-    """The final and the best value of a test output, as `output_name` finds it, per run and
+def results(runs: Sequence[Run], metric: str | None = None, bests: int = 1) -> tuple[Result, ...]:
+    """The final and the best values of a test output, as `output_name` finds it, per run and
     test net.
 
     Raises:
@@ -135,7 +142,9 @@ def results(runs: Sequence[Run], metric: str | None = None) -> tuple[Result, ...
         by_net = scores(run, output)
         for net, series in by_net.items():
             name = run.name if len(by_net) == 1 else f"{run.name} #{net}"
-            table.append(Result(name, series[-1], _best(series, output), output))
+            best = _best(series, output, bests)
+            first = best[0] if best else None
+            table.append(Result(name, series[-1], first, output, best))
     if all(result.final is None for result in table):
         names = metric_outputs(runs)
         raise LogError(
@@ -146,8 +155,8 @@ def results(runs: Sequence[Run], metric: str | None = None) -> tuple[Result, ...
     return tuple(table)
 
 
-def _best(series: Iterable[Score], output: str) -> Score | None:
+def _best(series: Iterable[Score], output: str, count: int) -> tuple[Score, ...]:
+    """The best first; of equal ones the earlier."""
     numbers = [score for score in series if not math.isnan(score.value)]
-    if smaller_is_better(output):
-        return min(numbers, key=lambda score: score.value, default=None)
-    return max(numbers, key=lambda score: score.value, default=None)
+    sign = 1 if smaller_is_better(output) else -1
+    return tuple(sorted(numbers, key=lambda score: sign * score.value)[:count])

@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from caffesplit.formats.trainlog import TestRow, TrainRow
-from caffesplit.report.runs import Result, Score
+from caffesplit.report.runs import Result, Run, Score
 
 Cell: TypeAlias = str | int
 """Text stands at the left of its column, an integer at the right."""
 
 MISSING = "-"
+
+BASELINE = re.compile(r"(^|/)baseline( #\d+)?$")
+"""The name of a net that others are derived from."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,21 @@ def final_table(results: Sequence[Result], metric: str | None) -> Table:
 
 
 def best_table(results: Sequence[Result], metric: str | None) -> Table:
-    """Net and best value over all tests."""
-    rows = tuple((result.net, _value(result.best)) for result in results)
-    return Table(("Net", f"Best {_label(metric)}"), rows)
+    """Net and best value over all tests; a row for each, with its iteration, of several."""
+    label = f"Best {_label(metric)}"
+    if all(len(result.bests) <= 1 for result in results):
+        return Table(("Net", label), tuple((r.net, _value(r.best)) for r in results))
+    rows = tuple(
+        (result.net, _value(score), score.iteration if score else MISSING)
+        for result in results
+        for score in result.bests or (None,)
+    )
+    return Table(("Net", label, "Best at"), rows)
 
 
 def result_table(results: Sequence[Result], metric: str | None) -> Table:
-    """Final value, best value with its iteration, and how much the final one is over the first."""
+    """Final value, best value with its iteration, and how much the final one is over the
+    baseline's: that of the net of this name beside it, or else the first net's."""
     label = _label(metric)
     rows = tuple(
         (
@@ -68,11 +80,28 @@ def result_table(results: Sequence[Result], metric: str | None) -> Table:
             _value(result.final),
             _value(result.best),
             result.best.iteration if result.best else MISSING,
-            _difference(result, results[0]),
+            _difference(result, _baseline(result, results)),
         )
         for result in results
     )
     return Table(("Net", label, f"Best {label}", "Best at", "Difference"), rows)
+
+
+def event_table(runs: Sequence[Run]) -> Table:
+    """What happened in each run, when; of several runs with their names."""
+    rows = tuple(
+        (
+            *((run.name,) if len(runs) > 1 else ()),
+            MISSING if event.iteration is None else event.iteration,
+            MISSING if math.isnan(event.seconds) else f"{event.seconds:.1f}",
+            event.kind,
+            event.value,
+        )
+        for run in runs
+        for event in run.events
+    )
+    net = ("Net",) if len(runs) > 1 else ()
+    return Table((*net, "Iteration", "Seconds", "Event", "What"), rows)
 
 
 def parse_log_csv(rows: Sequence[TrainRow] | Sequence[TestRow]) -> str:
@@ -103,8 +132,21 @@ def _value(score: Score | None) -> str:
     return MISSING if score is None else f"{score.value:.6g}"
 
 
-def _difference(result: Result, first: Result) -> str:
-    if result is first or result.final is None or first.final is None:
+def _baseline(result: Result, results: Sequence[Result]) -> Result | None:
+    """What the result is compared with; None where there are several to choose from."""
+    named = {each.net: each for each in results if BASELINE.search(each.net)}
+    folder = result.net[: result.net.rfind("/") + 1]
+    net = "".join(result.net.partition(" #")[1:])
+    for name in (f"{folder}baseline{net}", f"baseline{net}", *(named if len(named) == 1 else ())):
+        if name in named:
+            return named[name]
+    return None if named else results[0]
+
+
+def _difference(result: Result, base: Result | None) -> str:
+    if base is None:
+        return MISSING
+    if result is base or result.final is None or base.final is None:
         return ""
-    difference = result.final.value - first.final.value
+    difference = result.final.value - base.final.value
     return f"{difference:+.4f}" if math.isfinite(difference) else MISSING

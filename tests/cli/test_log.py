@@ -240,6 +240,134 @@ def test_the_log_from_standard_input_is_named_stdin(exp):
         assert done.stdout.decode().splitlines()[1].split() == ["stdin", "0.75"]
 
 
+def test_the_best_tests_are_as_many_as_asked_for(log, exp):
+    assert log(exp / "baseline", "--best", "2") == (
+        0,
+        "Net       Best Acc  Best at\nbaseline  0.75          200\nbaseline  0.625         100\n",
+        "",
+    )
+
+
+def test_best_takes_no_log_for_its_number(log, exp):
+    assert log("--best", exp / "baseline") == (0, "Net       Best Acc\nbaseline  0.75\n", "")
+
+
+def test_json_has_the_best_tests(log, exp):
+    _, out, _ = log(exp / "baseline", "--best", 2, "--json", "-")
+    assert [score["value"] for score in json.loads(out)["nets"][0]["bests"]] == [0.75, 0.625]
+
+
+def grep(path, *commands):
+    """What a pipe of greps prints, as people did before."""
+    done = subprocess.run(
+        " | ".join([f"cat {path}", *commands]), shell=True, check=True, stdout=subprocess.PIPE
+    )
+    return done.stdout.decode()
+
+
+def test_best_lines_are_those_of_grep_and_sort(log):
+    path = LOGS / "bvlc-1.0.log"
+    expected = grep(path, "grep Test", "grep acc", "sort -nk 11", "tail -2")
+    assert expected.count("\n") == 2
+    assert log(path, "--best", 2, "--lines") == (0, expected, "")
+
+
+def test_final_lines_are_those_of_grep_without_the_foreign_ones(log):
+    path = LOGS / "augmentation-fork.log"
+    expected = grep(path, "grep -e Testing -e 'net output' -e solver.*Optimi.*Done")
+    assert expected.count("\n") == 4
+    assert log(path, "--final", "--lines") == (0, expected, "")
+
+
+def test_the_best_line_of_a_loss_is_the_smallest(log):
+    _, out, _ = log(LOGS / "bvlc-1.0.log", "--best", 3, "--lines", "--metric", "loss")
+    assert [line.split(" = ")[1].split()[0] for line in out.splitlines()] == [
+        "2.5",
+        "1.25",
+        "1e-05",
+    ]
+
+
+def test_lines_of_several_logs_have_their_paths_before_them(log, exp):
+    _, out, _ = log(exp, "--best", "--lines")
+    assert [line.partition(":")[0] for line in out.splitlines()] == [
+        f"{exp}/{name}/train.log" for name in ("baseline", "derived2", "derived10")
+    ]
+
+
+def test_events_say_what_happened_when(log):
+    assert log(LOGS / "resumed.log", "--events") == (
+        0,
+        "Iteration  Seconds  Event     What\n"
+        "        -  0.0      start     CaffeNet\n"
+        "       30  25.0     snapshot  net_iter_30.caffemodel\n"
+        "       40  32.0     fatal     Check failed: error == cudaSuccess (2 vs. 0)  "
+        "out of memory\n"
+        "       30  3600.0   resume    net_iter_30.solverstate\n"
+        "       40  3600.0   start     CaffeNet\n"
+        "       60  3621.0   stopped\n"
+        "       60  3621.0   done\n",
+        "",
+    )
+
+
+def test_events_are_in_json(log):
+    _, out, _ = log(LOGS / "no-prefix.log", "--events", "--json", "-")
+    assert json.loads(out)["events"][-1] == {
+        "net": "no-prefix",
+        "event": "diverged",
+        "iteration": 20,
+        "seconds": None,
+        "value": "loss = nan",
+    }
+
+
+def test_events_of_several_runs_have_their_names(log, exp):
+    _, out, _ = log(exp, "--events", "--markdown")
+    lines = out.splitlines()
+    assert lines[0] == "Net | Iteration | Seconds | Event | What"
+    assert list(dict.fromkeys(line.split(" | ")[0] for line in lines[2:])) == [
+        "baseline",
+        "derived2",
+        "derived10",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--final", "--best"], "Give one of --final, --best."),
+        (["--lines"], "--lines goes with --final or --best."),
+        (["--best", "0"], "0 is not in the range x>=1"),
+    ],
+)
+def test_options_that_contradict_are_refused(log, exp, options, message):
+    code, out, err = log(exp, *options)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_the_baseline_comes_first_and_is_what_the_others_are_compared_with(log, exp):
+    (exp / "baseline").rename(exp / "z")
+    (exp / "a").mkdir()
+    shutil.copy(LOGS / "caffe-resumed.log", exp / "a" / "train.log")
+    (exp / "z").rename(exp / "baseline")
+    _, out, _ = log(exp)
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == ["baseline", "a"]
+    assert out.splitlines()[2].endswith("+0.2500")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "the file is empty"), (bytes(range(256)) * 99, "the file is binary")],
+)
+def test_what_is_no_text_is_refused_by_what_it_is(log, tmp_path, content, message):
+    (tmp_path / "x.log").write_bytes(content)
+    code, out, err = log(tmp_path / "x.log")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"caffesplit: {tmp_path}/x.log: {message}, expected a ")
+
+
 def test_the_list_of_verbs_has_whole_sentences(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["caffesplit", "--help"])
     with pytest.raises(SystemExit):

@@ -1,8 +1,10 @@
 import gzip
 import itertools
 import math
+import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,20 @@ ALL_LOGS = sorted(LOGS.glob("*.log"))
 
 def read(name):
     return trainlog.read(LOGS / name)
+
+
+def rows(lines):
+    return [record for record in trainlog.records(lines) if not isinstance(record, trainlog.Event)]
+
+
+def without_lines(records):
+    """The records with their own lines taken off."""
+    return tuple(
+        record._replace(lines=())
+        if isinstance(record, trainlog.TestRow)
+        else record._replace(line="")
+        for record in records
+    )
 
 
 def same(one, other):
@@ -40,21 +56,23 @@ def test_the_display_line_at_the_end_is_a_row_without_outputs():
 
 
 def test_a_test_row_has_the_time_of_its_result_and_the_rate_last_printed():
-    rows = read("bvlc-1.0.log").test
-    assert math.isnan(rows[0].lr)
-    assert same(rows[0], trainlog.TestRow(0, 1.0, math.nan, 2.5, {"accuracy": 0.1, "loss": 2.5}, 0))
-    assert rows[1:] == (
+    tests = without_lines(read("bvlc-1.0.log").test)
+    assert same(
+        tests[0], trainlog.TestRow(0, 1.0, math.nan, 2.5, {"accuracy": 0.1, "loss": 2.5}, 0)
+    )
+    assert tests[1:] == (
         trainlog.TestRow(100, 12.0, 0.01, 1.25, {"accuracy": 0.625, "loss": 1.25}, 0),
         trainlog.TestRow(200, 23.0, 0.01, 1e-05, {"accuracy": 0.75, "loss": 1e-05}, 0),
     )
 
 
 def test_events_say_what_happened_between_the_rows():
-    assert read("bvlc-1.0.log").events == (
+    assert without_lines(read("bvlc-1.0.log").events) == (
         trainlog.Event("finetune", None, 0.0, "./init.caffemodel"),
         trainlog.Event("start", None, 0.0, "digits"),
-        trainlog.Event("snapshot", 100, 22.0, "snap_iter_200.caffemodel"),
-        trainlog.Event("solverstate", 100, 22.1, "snap_iter_200.solverstate"),
+        trainlog.Event("step", 150, 17.0, "1"),
+        trainlog.Event("snapshot", 200, 22.0, "snap_iter_200.caffemodel"),
+        trainlog.Event("solverstate", 200, 22.1, "snap_iter_200.solverstate"),
         trainlog.Event("done", 200, 23.0002, ""),
     )
 
@@ -174,7 +192,7 @@ def test_a_last_line_without_its_newline_is_left_out():
     ],
 )
 def test_every_spelling_of_a_number_is_read(printed, value):
-    (row,) = trainlog.records([f"Iteration 0, loss = {printed}"])
+    (row,) = rows([f"Iteration 0, loss = {printed}"])
     assert same(row.loss, value)
 
 
@@ -189,7 +207,7 @@ def test_every_spelling_of_a_number_is_read(printed, value):
     ],
 )
 def test_what_is_no_row_makes_none(line):
-    assert list(trainlog.records([line])) == []
+    assert rows([line]) == []
 
 
 def test_a_test_that_was_stopped_before_its_result_is_no_row():
@@ -238,11 +256,156 @@ def test_a_run_has_diverged_from_the_first_of_its_last_bad_losses():
 
 
 def test_a_saturated_loss_has_diverged():
-    (row,) = trainlog.records(["Iteration 0, loss = 87.3365"])
+    (row,) = rows(["Iteration 0, loss = 87.3365"])
     assert row.diverged
 
 
+def test_caffe_test_gives_one_row_of_its_means():
+    (row,) = read("caffe-test.log").test
+    assert (row.iteration, row.loss) == (0, 1.0)
+    assert row.outputs == {"accuracy": 0.625, "class": 1.0, "class#1": 0.25, "loss": 1.0}
+
+
+def test_the_lines_of_caffe_test_mean_nothing_in_a_training():
+    assert rows(["Loss: 1.5", "accuracy = 0.5"]) == []
+
+
+def test_the_memory_of_a_net_is_what_its_last_layer_says():
+    events = read("caffe-test.log").events
+    assert [(event.kind, event.value) for event in events] == [("memory", "1600")]
+
+
+def test_the_rate_that_another_gpu_prints_does_not_end_a_row():
+    assert [(row.iteration, dict(row.outputs)) for row in read("two-gpus.log").train[:2]] == [
+        (0, {"acc": 0.25, "loss": 3.0}),
+        (20, {"acc": 0.5, "loss": 2.25}),
+    ]
+
+
+def test_a_row_that_another_line_ran_into_is_left_out_and_the_next_is_whole():
+    assert [row.iteration for row in read("two-gpus.log").train] == [0, 20, 60]
+
+
+def test_the_net_is_named_without_what_follows_on_its_line():
+    events = read("two-gpus.log").events
+    assert [event.value for event in events if event.kind == "start"] == ["pair"]
+
+
+def test_a_divergence_is_an_event_where_it_starts():
+    events = read("no-prefix.log").events
+    assert [(event.iteration, event.value) for event in events if event.kind == "diverged"] == [
+        (20, "loss = nan")
+    ]
+
+
+def test_a_test_keeps_its_own_lines_and_no_foreign_ones():
+    (row,) = read("augmentation-fork.log").test
+    assert [line.partition("] ")[2].strip() for line in row.lines] == [
+        "Iteration 90000, Testing net (#0)",
+        "Test net output #0: accuracy = 0.613901",
+        "Test net output #1: loss = 1.43467 (* 1 = 1.43467 loss)",
+    ]
+
+
+ROW = re.compile(r"Iteration (\d+)[^\n]*, loss = [-\d.einfa#QN]+$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", ALL_LOGS, ids=lambda path: path.name)
+def test_no_row_is_lost(path):
+    log = trainlog.read(path)
+    found = [row.iteration for row in (*log.train, *log.superseded) if hasattr(row, "diverged")]
+    assert sorted(found) == sorted(map(int, ROW.findall(path.read_text())))
+
+
+def test_rows_are_the_same_read_at_once_and_line_by_line():
+    lines = []
+    for iteration in range(0, 400, 20):
+        stamp = f"I0525 10:{iteration // 60:02}:{iteration % 60:02}.500000   42 "
+        lines += [
+            f"{stamp}solver.cpp:228] Iteration {iteration} (2 iter/s, 10s/20 iters), loss = 2.5",
+            f"{stamp}solver.cpp:244]     Train net output #0: top = 0.5",
+            f"{stamp}solver.cpp:244]     Train net output #1: top = 1e-05",
+            f"{stamp}solver.cpp:244]     Train net output #2: loss = nan (* 1 = nan loss)",
+            f"{stamp}sgd_solver.cpp:106] Iteration {iteration}, lr = 0.01",
+        ]
+        if iteration % 100 == 0:
+            lines.insert(-1, f"{stamp}sgd_solver.cpp:46] MultiStep Status: Iteration 7, step = 1")
+    at_once = trainlog.Parser().feed("\n".join(lines) + "\n")
+    assert same(list(at_once), list(trainlog.records(lines)))
+    found = [record for record in at_once if isinstance(record, trainlog.TrainRow)]
+    assert [row.iteration for row in found] == list(range(0, 400, 20))
+    assert list(found[3].outputs) == ["top", "top#1", "loss"]
+
+
+def test_a_log_without_its_training_rows_says_the_same_of_tests_and_divergence(tmp_path):
+    for path in ALL_LOGS:
+        whole, tests = trainlog.read(path), trainlog.read(path, training=False)
+        assert same((tests.test, tests.events), (whole.test, whole.events))
+        assert same(tests.train[-1:], whole.train[-1:])
+        assert tests.diverged_at == whole.diverged_at
+        assert len(tests.train) <= 2
+
+
+def test_a_dataframe_has_a_row_for_each_row():
+    frame = read("bvlc-1.0.log").to_dataframe()
+    assert list(frame.columns) == [
+        *("phase", "net", "iteration", "seconds", "lr", "loss", "output loss", "accuracy")
+    ]
+    assert list(frame["iteration"]) == [0, 100, 200, 0, 100, 200]
+    assert frame[frame.phase == "test"]["accuracy"].max() == 0.75
+
+
+def test_without_pandas_the_error_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(LogError) as caught:
+        read("bvlc-1.0.log").to_dataframe()
+    assert str(caught.value) == (
+        "pandas is not installed, expected it for a DataFrame\n"
+        "Run `pip install pandas`, or use the rows in `.train` and `.test`."
+    )
+
+
 # Files
+
+
+def test_records_streams_over_a_file_as_over_its_lines():
+    path = LOGS / "caffe-resumed.log"
+    assert same(list(trainlog.records(path)), list(trainlog.records(path.read_text().splitlines())))
+
+
+def test_a_file_that_fails_while_it_is_read_is_refused():
+    with pytest.raises(LogError, match=r"the log cannot be read \(Input/output error\)"):
+        trainlog.read("/proc/self/mem")
+
+
+def test_a_log_that_starts_with_a_hole_of_zeros_is_read(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_bytes(bytes(300_000) + b"\nIteration 0, loss = 1\n")
+    assert [row.iteration for row in trainlog.read(path).train] == [0]
+
+
+def test_a_log_that_is_one_endless_line_takes_little_memory(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_bytes(b"Iteration 0, loss = " + b"1" * 30_000_000)
+    tracemalloc.start()
+    with pytest.raises(LogError, match="no line of training or testing among 0 lines"):
+        trainlog.read(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4_000_000
+
+
+def test_streaming_takes_no_more_memory_for_a_longer_log(tmp_path):
+    path = tmp_path / "train.log"
+    peaks = []
+    for times in (10, 200):
+        path.write_text((LOGS / "caffe-resumed.log").read_text() * times)
+        tracemalloc.start()
+        for _ in trainlog.records(path):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] * 1.5 + 1_000_000
 
 
 def test_a_gzipped_log_reads_like_the_log(tmp_path):
@@ -264,16 +427,17 @@ def test_standard_input_reads_like_the_log():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no line of training or testing among 0 lines"),
+        (b"", "the file is empty"),
         (b"hello\nworld\n", "no line of training or testing among 2 lines"),
-        (b"\x00\xff" * 1000, "no line of training or testing among 0 lines"),
+        (b"\x00\xff" * 1000, "the file is binary"),
+        (b"x" * 1_000_000, "no line of training or testing among 0 lines"),
         (
             gzip.compress(b"Iteration 0, loss = 1\n" * 99)[:-20],
             "the log cannot be read (Compressed file ended before the end-of-stream marker was "
             "reached)",
         ),
     ],
-    ids=["empty", "text", "binary", "cut gzip"],
+    ids=["empty", "text", "binary", "one line", "cut gzip"],
 )
 def test_what_is_no_log_is_refused(tmp_path, content, message):
     path = tmp_path / "x.log"
@@ -287,7 +451,9 @@ def test_what_is_no_log_is_refused(tmp_path, content, message):
 def test_the_refusal_shows_what_a_log_looks_like(tmp_path):
     path = tmp_path / "x.log"
     path.touch()
-    with pytest.raises(LogError, match=r'expected lines like "Iteration 100, loss = 2\.3"'):
+    with pytest.raises(
+        LogError, match=r'expected a log with lines like "Iteration 100, loss = 2\.3"'
+    ):
         trainlog.read(path)
 
 

@@ -52,7 +52,7 @@ def test_runs_are_read_with_their_names():
 
 def test_final_and_best_are_told_apart():
     assert results([run("baseline", 0.1, 0.9, 0.8)]) == (
-        Result("baseline", Score(20, 0.8), Score(10, 0.9), "accuracy"),
+        Result("baseline", Score(20, 0.8), Score(10, 0.9), "accuracy", (Score(10, 0.9),)),
     )
 
 

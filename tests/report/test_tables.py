@@ -67,3 +67,17 @@ def test_csv_tells_test_nets_apart_and_leaves_missing_outputs_empty():
         "500,8.0,nan,0,0.5,0.25,0.75,2.0,1.5,\n"
         "500,15.25,nan,1,,,,,,0.375\n"
     )
+
+
+def test_each_tree_is_compared_with_its_own_baseline():
+    nets = {"a/baseline": 0.5, "a/derived1": 0.6, "b/baseline": 0.7, "b/derived1": 0.6, "c": 0.9}
+    found = tuple(Result(net, Score(9, v), Score(9, v), "accuracy") for net, v in nets.items())
+    rows = tables.result_table(found, None).rows
+    assert [row[-1] for row in rows] == ["", "+0.1000", "", "-0.1000", "-"]
+
+
+def test_each_test_net_is_compared_with_the_baselines():
+    nets = {"x #0": 0.5, "x #1": 0.6, "baseline #0": 0.7, "baseline #1": 0.9}
+    found = tuple(Result(net, Score(9, v), Score(9, v), "accuracy") for net, v in nets.items())
+    rows = tables.result_table(found, None).rows
+    assert [row[-1] for row in rows] == ["-0.2000", "-0.3000", "", ""]
