@@ -431,7 +431,5 @@ def test_without_the_lmdb_package_the_message_says_what_to_install(tmp_path, mon
     with pytest.raises(DatabaseError) as caught:
         write(tmp_path / "db", images(1))
 
-    assert str(caught.value) == (
-        "lmdb is not installed\nInstall it: pip install lmdb"
-    )
+    assert str(caught.value) == ("lmdb is not installed\nInstall it: pip install lmdb")
     assert list(tmp_path.iterdir()) == []
