@@ -37,24 +37,14 @@ class FoldedLayer:
     block: Block
 
     @property
-    def signature(self) -> tuple[bytes, ...]:
-        """All that tells what the block computes, but the weights: its layers as they are,
-        whatever their phases, and whatever the blobs it lies between are called."""
-        ends, found = {self.layer.bottoms[0], self.layer.tops[0]}, []
-        for layer in self.block.layers:
-            message = type(layer.message)()
-            message.CopyFrom(layer.message)
-            for field in ("include", "exclude", "phase"):
-                message.ClearField(field)
-            message.bottom[:] = ["" if name in ends else name for name in layer.bottoms]
-            message.top[:] = ["" if name in ends else name for name in layer.tops]
-            found.append(message.SerializePartialToString(deterministic=True))
-        return (self.layer.name.encode(), *found)
-
-    @property
     def members(self) -> tuple[str, ...]:
         """The names of the layers that it replaces, in file order."""
         return tuple(layer.name for layer in self.block.layers)
+
+    @property
+    def has_bias(self) -> bool:
+        parameter = getattr(self.layer.message, geometry.PARAMETERS[self.layer.type])
+        return bool(parameter.bias_term)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,9 @@ class Measured:
     definition: Any
     """LayerParameter."""
     deviation: float
-    """Relative; see `split.fold.deviation`."""
+    """Relative; see `split.fold.deviation`. The largest, where several nets have the block."""
+    differs: bool = False
+    """Whether it is exact for one net or phase, but not for all."""
 
     @property
     def after(self) -> int:
@@ -136,8 +138,8 @@ def _write(
     written = [*files, "folded.caffemodel", "fold.json"]
     with replacing(*(out / name for name in written), force=force, inputs=inputs) as staged:
         target = dict(zip(written, staged, strict=True))
-        folds = consistent_folds(nets, weights, scope)
-        result = Result(measured(folds, weights), folds[0].left)
+        folds, layers = consistent_folds(nets, weights, scope)
+        result = Result(layers, folds[0].left)
         _refuse_deviation(result, weights_path)
         caffemodel.splice(
             weights_path, target["folded.caffemodel"], replacements(result.folded, weights)
@@ -155,29 +157,32 @@ def _write(
     return result
 
 
-def consistent_folds(nets: Sequence[Net], weights: Weights, scope: Scope) -> tuple[Fold, ...]:
-    """The folds of nets that share weights: what one of them has to keep, all keep.
+def consistent_folds(
+    nets: Sequence[Net], weights: Weights, scope: Scope
+) -> tuple[tuple[Fold, ...], tuple[Measured, ...]]:
+    """The folds of nets that share weights, and their folded layers, each once.
 
-    A block is folded if it is the same one, layer by layer and with the same name, wherever its
-    layers are, in all nets and phases.
+    What one net or phase has to keep, or computes otherwise than the others, all keep.
     """
     names = [layer.name for net in nets for layer in net.layers]
     kept: frozenset[str] = frozenset()
     while True:
         folds = tuple(fold(net, weights, scope, kept, names) for net in nets)
-        signatures: dict[tuple[str, ...], set[tuple[bytes, ...]]] = {}
+        blocks: dict[tuple[str, ...], list[FoldedLayer]] = {}
         for each in (each for one in folds for each in one.folded):
-            signatures.setdefault(each.members, set()).add(each.signature)
-        unequal = {
-            member
-            for members, different in signatures.items()
-            if len(different) > 1 or _is_elsewhere(members, nets, folds)
-            for member in members
-            if weights.get(member)
-        }
-        if not unequal:
-            return folds
-        kept |= unequal
+            blocks.setdefault(each.members, []).append(each)
+        apart = [
+            members
+            for members, found in blocks.items()
+            if len({(each.layer.name, each.has_bias) for each in found}) > 1
+            or _is_elsewhere(members, nets, folds)
+        ]
+        if not apart:
+            layers = [_measured(found, weights) for found in blocks.values()]
+            apart = [each.members for each in layers if each.differs]
+            if not apart:
+                return folds, tuple(layers)
+        kept |= {member for members in apart for member in members if weights.get(member)}
 
 
 def _is_elsewhere(members: Sequence[str], nets: Sequence[Net], folds: Sequence[Fold]) -> bool:
@@ -189,22 +194,20 @@ def _is_elsewhere(members: Sequence[str], nets: Sequence[Net], folds: Sequence[F
     )
 
 
-def measured(folds: Sequence[Fold], weights: Weights) -> tuple[Measured, ...]:
-    """The folded layers of all nets with their blobs, those that several nets have once."""
-    distinct = {each.members: each for one in folds for each in one.folded}
-    return tuple(_measured(each, weights) for each in distinct.values())
-
-
-def _measured(folded: FoldedLayer, weights: Weights) -> Measured:
-    own = blobs(folded)
+def _measured(found: Sequence[FoldedLayer], weights: Weights) -> Measured:
+    """A block that is the same one in several nets or phases, with the blobs of the first."""
+    first = found[0]
+    own = blobs(first)
+    deviations = [deviation(each, own, weights) for each in found]
     return Measured(
-        folded.layer.name,
-        folded.layer.type,
-        folded.members,
-        sum(blob.size for name in folded.members for blob in weights.get(name, ())),
+        first.layer.name,
+        first.layer.type,
+        first.members,
+        sum(blob.size for name in first.members for blob in weights.get(name, ())),
         own,
-        folded.layer.message,
-        deviation(folded, own, weights),
+        first.layer.message,
+        max(deviations),
+        deviations[0] <= MAX_DEVIATION and not all(each <= MAX_DEVIATION for each in deviations),
     )
 
 

@@ -203,8 +203,10 @@ def test_shapes_of_data_may_be_given():
 
 
 def test_weights_of_layers_that_the_net_has_not_are_skipped_and_missing_ones_filled():
-    weights = {"old": [np.zeros(3, np.float32)], "old_relu": []}
-    assert [str(finding) for finding in check_weights(net(CONV), weights)] == [
+    second = CONV.replace('"x"', '"y"')
+    blobs = [np.zeros((6, 4, 3, 3), np.float32), np.zeros(6, np.float32)]
+    weights = {"y": blobs, "old": [np.zeros(3, np.float32)], "old_relu": []}
+    assert [str(finding) for finding in check_weights(net(CONV + second), weights)] == [
         "net.prototxt:3:1: warning: layer 'x' has no weights in the file; Caffe fills them anew "
         "[present-weights]",
         "warning: the weight file has layer 'old', the net has not; Caffe skips it [known-layers]",

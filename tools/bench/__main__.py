@@ -19,7 +19,8 @@ import numpy as np
 
 from tools.bench import vgg
 
-BENCHMARKS = ("tpm", "memory", "splice", "fold", "startup")
+BENCHMARKS = ("tpm", "memory", "splice", "fold", "plot", "log", "startup")
+WITHOUT_MODELS = {"plot", "log", "startup"}
 SNAPSHOTS = 4
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -35,7 +36,7 @@ def main() -> None:
     text = header()
     print(text, end="", flush=True)
     with tempfile.TemporaryDirectory(prefix="caffesplit-bench-") as folder:
-        paths = vgg.write(Path(folder), SNAPSHOTS) if set(names) != {"startup"} else []
+        paths = vgg.write(Path(folder), SNAPSHOTS) if set(names) - WITHOUT_MODELS else []
         for name in names:
             table = importlib.import_module(f"tools.bench.{name}").run(paths).markdown()
             print(f"\n{table}", flush=True)
