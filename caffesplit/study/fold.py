@@ -170,7 +170,7 @@ def consistent_folds(
         folds = tuple(fold(net, weights, scope, kept, names) for net in nets)
         blocks: dict[tuple[str, ...], list[FoldedLayer]] = {}
         for each in (each for one in folds for each in one.folded):
-            blocks.setdefault(each.members, []).append(each)
+            blocks.setdefault(tuple(sorted(each.members)), []).append(each)
         apart = [
             members
             for members, found in blocks.items()
@@ -188,7 +188,7 @@ def consistent_folds(
 def _is_elsewhere(members: Sequence[str], nets: Sequence[Net], folds: Sequence[Fold]) -> bool:
     """Whether a net has one of the layers, with weights or without, but not this block."""
     return any(
-        net.named(member) and members not in {each.members for each in one.folded}
+        net.named(member) and members not in {tuple(sorted(each.members)) for each in one.folded}
         for net, one in zip(nets, folds, strict=True)
         for member in members
     )
