@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 import numpy as np
@@ -45,3 +46,16 @@ def forward(python, root, nets):
     )
     assert done.returncode == 0, done.stderr
     return {key: dict(np.load(folder / "outputs.npz")) for key, folder in folders.items()}
+
+
+def outputs_in_test(caffe, net, weights):
+    """What `caffe test` says of a net of the digits: its mean outputs over the test set."""
+    done = subprocess.run(
+        [caffe, "test", f"--model={net}", f"--weights={weights}", "--iterations=10"],
+        cwd=net.parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.findall(r"caffe\.cpp:\d+\] (\w+) = ([-\d.e]+)", done.stderr)
+    return {name: float(value) for name, value in found}

@@ -1,9 +1,9 @@
 """Trained derived nets fold into the base architecture, and the real Caffe sees no difference."""
 
 import re
-import subprocess
 
 import pytest
+from real_caffe import outputs_in_test
 
 from caffesplit.engines import caffe_binary, job
 from caffesplit.experiment import load
@@ -24,19 +24,6 @@ def derived(caffe, base, name, layers, method, **setting):
     plan = decide(experiment, (50, 100), layers, method)
     derive(experiment, plan, experiment.weights_path(100), out, Setting(**setting))
     return train(caffe, out)
-
-
-def outputs_in_test(caffe, net, weights):
-    """Accuracy and loss that `caffe test` prints for the whole test set."""
-    done = subprocess.run(
-        [caffe, "test", f"--model={net}", f"--weights={weights}", "--iterations=10"],
-        cwd=net.parent.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = re.findall(r"caffe\.cpp:\d+\] (\w+) = ([-\d.e]+)", done.stderr)
-    return {name: float(value) for name, value in found}
 
 
 @pytest.mark.parametrize("second", ["residual", "extension", "skip"])

@@ -1,11 +1,10 @@
 """Derived experiments in the real Caffe: it loads them, tests them and trains them."""
 
-import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from real_caffe import outputs_in_test
 
 from caffesplit.engines import caffe_binary, job
 from caffesplit.experiment import load
@@ -17,19 +16,6 @@ from caffesplit.study.derive import derive
 
 def train(caffe: Path, folder: Path) -> caffe_binary.Outcome:
     return caffe_binary.train(job.prepare(load(folder)), caffe)
-
-
-def outputs_in_test(caffe: Path, net: Path, weights: Path) -> dict[str, float]:
-    """What `caffe test` says of a net: its mean outputs over the test set."""
-    done = subprocess.run(
-        [caffe, "test", f"--model={net}", f"--weights={weights}", "--iterations=10"],
-        cwd=net.parent.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = re.findall(r"caffe\.cpp:\d+\] (\w+) = ([-\d.e]+)", done.stderr)
-    return {name: float(value) for name, value in found}
 
 
 @pytest.fixture
