@@ -70,11 +70,10 @@ def _load(target: Path, root: str | None) -> tuple[list[tuple[Net, set[str]]], E
     from caffesplit.formats import prototxt
     from caffesplit.net import graph
     from caffesplit.net.solver import phases
+    from caffesplit.study.files import is_net
 
-    if target.is_file():
-        tree = prototxt.load(target)
-        if tree.get("layer") or tree.get("layers"):
-            return [(graph.build(tree, str(target)), set(graph.PHASES))], None
+    if is_net(target):
+        return [(graph.build(prototxt.load(target), str(target)), set(graph.PHASES))], None
     experiment = load(target, root)
     nets: dict[int, tuple[Net, set[str]]] = {}
     for each in experiment.nets:

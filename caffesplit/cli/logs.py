@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import click
 from caffesplit.errors import Location, LogError
 from caffesplit.formats import trainlog
 from caffesplit.report.runs import Run, named_runs
+from caffesplit.study.trees import logs_in, natural
 
 argument = click.argument("logs", nargs=-1, required=True, metavar="EXP|LOG...")
 
@@ -57,10 +57,10 @@ def read_logs(paths: Sequence[Path], warn: bool = True, training: bool = True) -
 
 
 def _logs_below(folder: Path) -> list[Path]:
-    logs = _logs_in(folder)
+    logs = logs_in(folder)
     if not logs:
         subfolders = (entry for entry in folder.rglob("*") if entry.is_dir())
-        logs = [log for entry in sorted(subfolders, key=_natural) for log in _logs_in(entry)]
+        logs = [log for entry in sorted(subfolders, key=natural) for log in logs_in(entry)]
     if not logs:
         raise LogError(
             "no log in this folder or below it",
@@ -69,17 +69,3 @@ def _logs_below(folder: Path) -> list[Path]:
             Location(str(folder)),
         )
     return logs
-
-
-def _logs_in(folder: Path) -> list[Path]:
-    """The folder's train.log; without one, all its logs."""
-    logs = [*folder.glob("*.log"), *folder.glob("*.log.gz")]
-    main = [log for log in logs if log.name in ("train.log", "train.log.gz")]
-    return main or sorted(logs, key=_natural)
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts derived10 after derived2, and the baseline before all."""
-    text = "/".join("" if part == "baseline" else part for part in path.parts)
-    pieces = re.findall(r"\d+|\D+", text)
-    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]

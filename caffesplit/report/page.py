@@ -99,7 +99,7 @@ def _packages() -> tuple[str, Any]:
         raise CaffesplitError(
             f"the Python package {error.name} is not installed",
             "the packages of the report",
-            "Install them: pip install 'caffesplit[report]'",
+            "Install them: pip install jinja2 plotly",
         ) from error
     environment = Environment(
         loader=PackageLoader("caffesplit.report"),

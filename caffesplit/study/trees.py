@@ -43,7 +43,7 @@ def members(arguments: Iterable[Path | str]) -> list[Path]:
 
 def logs_in(folder: Path) -> list[Path]:
     """The folder's train.log; without one, all its logs."""
-    logs = sorted((log for pattern in LOGS for log in folder.glob(pattern)), key=_natural)
+    logs = sorted((log for pattern in LOGS for log in folder.glob(pattern)), key=natural)
     return [log for log in logs if log.name in MAIN_LOGS] or logs
 
 
@@ -53,13 +53,14 @@ def _below(folder: Path) -> Iterator[Path]:
     if solvers or (folder / FOLD).exists():
         yield folder
         return
-    entries = sorted(folder.iterdir(), key=_natural)
+    entries = sorted(folder.iterdir(), key=natural)
     folders = [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
     found = [path for entry in folders for path in _below(entry)]
     yield from found or ([folder] if logs_in(folder) else [])
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts derived10 after derived2."""
-    pieces = re.findall(r"\d+|\D+", path.name)
+def natural(path: Path) -> list[tuple[int, str]]:
+    """Sorts derived10 after derived2, and the baseline before all."""
+    text = "/".join("" if part == "baseline" else part for part in path.parts)
+    pieces = re.findall(r"\d+|\D+", text)
     return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
