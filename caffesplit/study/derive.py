@@ -14,7 +14,7 @@ from caffesplit.experiment import Experiment
 from caffesplit.formats import caffemodel, prototxt, schema, snapshots, solverstate
 from caffesplit.formats.output import replacing
 from caffesplit.formats.prototxt import Message
-from caffesplit.net import check, graph
+from caffesplit.net import check
 from caffesplit.net.findings import within
 from caffesplit.net.graph import Net
 from caffesplit.net.solver import phases
@@ -23,8 +23,13 @@ from caffesplit.split.forms import Setting
 from caffesplit.split.plan import Plan
 from caffesplit.split.plan_json import as_json
 from caffesplit.split.rewrite import Split, rewrite_net, rewrite_weights, split
-from caffesplit.split.solver_text import derived_solver
-from caffesplit.study.files import net_texts, path_from_root, sha256, versions
+from caffesplit.study.files import (
+    deploy_net,
+    experiment_texts,
+    path_from_root,
+    sha256,
+    versions,
+)
 from caffesplit.study.inputs import train_shapes
 from caffesplit.study.momentum import derived_state, state_beside
 
@@ -66,18 +71,12 @@ def derive(
         _checked(each.net, rewrite_net(each.net, change), phases(each.field))
         for each in experiment.nets
     ]
-    texts, nodes = net_texts(experiment, derived, out)
-    prefix = Path(experiment.snapshot_prefix).name
-    solver_tree = derived_solver(
-        experiment.solver_tree, nodes, path_from_root(experiment, out, prefix), assignments
-    )
-    texts["solver.prototxt"] = _checked_solver(experiment.solver_tree, solver_tree)
-    inputs = [*experiment.paths, weights_path]
-    if experiment.deploy_path is not None:
-        path = experiment.deploy_path
-        deploy = graph.build(prototxt.load(path), str(path))
-        texts["deploy.prototxt"] = _checked(deploy, rewrite_net(deploy, change), ["TEST"]).tree
-        inputs.append(path)
+    inputs, deploy = [*experiment.paths, weights_path], deploy_net(experiment)
+    if deploy is not None and experiment.deploy_path is not None:
+        deploy = _checked(deploy, rewrite_net(deploy, change), ["TEST"])
+        inputs.append(experiment.deploy_path)
+    texts = experiment_texts(experiment, derived, deploy, out, assignments)
+    _check_solver(experiment.solver_tree, texts["solver.prototxt"])
 
     ending = ".h5" if hdf5 else ""
     init, init_state = f"init.caffemodel{ending}", f"init.solverstate{ending}"
@@ -91,7 +90,7 @@ def derive(
         names.append(init_state)
 
     with replacing(*(out / name for name in names), force=force, inputs=inputs) as staged:
-        _refuse_leftovers(out, prefix, names)
+        _refuse_leftovers(out, Path(experiment.snapshot_prefix).name, names)
         target = dict(zip(names, staged, strict=True))
         with ThreadPoolExecutor(1) as pool:
             hashes = pool.map(sha256, inputs)
@@ -131,8 +130,8 @@ def _checked(base: Net, derived: Net, phases: Collection[str]) -> Net:
     return derived
 
 
-def _checked_solver(base: Message, derived: Message) -> Message:
-    """The derived solver, held against the rules of a solver, as far as the base kept them."""
+def _check_solver(base: Message, derived: Message) -> None:
+    """Hold the derived solver against the rules of a solver, as far as the base kept them."""
     known = {finding.message for finding in check_solver(base)}
     for finding in check_solver(derived):
         if not finding.warning and finding.message not in known:
@@ -142,7 +141,6 @@ def _checked_solver(base: Message, derived: Message) -> Message:
                 if finding.suggestion
                 else "Correct what --set gives it.",
             )
-    return derived
 
 
 def _refuse_leftovers(out: Path, prefix: str, names: Sequence[str]) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 from caffesplit.experiment import Experiment, SolverNet
 from caffesplit.formats import prototxt
 from caffesplit.formats.prototxt import Message, Scalar, quote
+from caffesplit.net import graph
 from caffesplit.net.graph import Net
 from caffesplit.net.solver import NetNode
 from caffesplit.net.sources import named_paths
+from caffesplit.split.solver_text import derived_solver
 
 HASH_CHUNK = 1 << 22
 
@@ -55,6 +57,28 @@ def _origin(each: SolverNet) -> object:
     return each.path or id(each.node)
 
 
+def deploy_net(experiment: Experiment) -> Net | None:
+    """The net of the experiment's deploy.prototxt, where there is one."""
+    path = experiment.deploy_path
+    return graph.build(prototxt.load(path), str(path)) if path else None
+
+
+def experiment_texts(
+    experiment: Experiment,
+    nets: Sequence[Net],
+    deploy: Net | None,
+    out: Path,
+    assignments: Sequence[str] = (),
+) -> dict[str, Message]:
+    """The files of an experiment in `out`, by their names: `nets` in place of the experiment's
+    own, its solver for them with `assignments` made, and deploy.prototxt where there is one.
+    """
+    texts, nodes = net_texts(experiment, nets, out)
+    prefix = path_from_root(experiment, out, Path(experiment.snapshot_prefix).name)
+    texts["solver.prototxt"] = derived_solver(experiment.solver_tree, nodes, prefix, assignments)
+    return texts | ({} if deploy is None else {"deploy.prototxt": deploy.tree})
+
+
 def net_texts(
     experiment: Experiment, derived: Sequence[Net], out: Path
 ) -> tuple[dict[str, Message], list[tuple[NetNode, NetNode]]]:
@@ -91,10 +115,14 @@ def path_from_root(experiment: Experiment, out: Path, name: str) -> str:
     As the base does if `out` lies below the base's root; otherwise from `out`, which is the
     derived experiment's root then and may be moved.
     """
+    root = root_of(experiment, out)
+    return name if root == out.resolve() else os.path.relpath(out.resolve() / name, root)
+
+
+def root_of(experiment: Experiment, out: Path) -> Path:
+    """The folder that the paths in an experiment in `out` start from, see `path_from_root`."""
     root = experiment.root.resolve()
-    if out.resolve().is_relative_to(root):
-        return os.path.relpath(out.resolve() / name, root)
-    return name
+    return root if out.resolve().is_relative_to(root) else out.resolve()
 
 
 def relocated(experiment: Experiment, derived: Net, out: Path) -> Message:
@@ -102,7 +130,7 @@ def relocated(experiment: Experiment, derived: Net, out: Path) -> Message:
     would not name the same files from there.
     """
     root = experiment.root.resolve()
-    if out.resolve().is_relative_to(root):
+    if root_of(experiment, out) == root:
         return derived.tree
     moved = {}
     for field, path in named_paths(derived.layers):

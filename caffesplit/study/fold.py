@@ -20,8 +20,7 @@ from caffesplit.net import graph
 from caffesplit.net.check import check_weights
 from caffesplit.net.graph import Net
 from caffesplit.split.fold import Fold, FoldedLayer, Obstacle, Scope, blobs, deviation, fold
-from caffesplit.split.solver_text import derived_solver
-from caffesplit.study.files import net_files, net_texts, path_from_root, versions
+from caffesplit.study.files import deploy_net, experiment_texts, net_files, versions
 
 MAX_DEVIATION = 1e-4
 """Relative; float32's rounding alone makes some 1e-7."""
@@ -84,18 +83,16 @@ def write_fold(
     """
     nets = [each.net for each in experiment.nets]
     inputs, files = list(experiment.paths), ["solver.prototxt", *net_files(experiment).values()]
-    deploy = experiment.deploy_path
-    if deploy is not None:
-        nets.append(graph.build(prototxt.load(deploy), str(deploy)))
-        inputs.append(deploy)
+    deploy = deploy_net(experiment)
+    if deploy is not None and experiment.deploy_path is not None:
+        nets.append(deploy)
+        inputs.append(experiment.deploy_path)
         files.append("deploy.prototxt")
 
     def texts(folds: Sequence[Fold]) -> dict[str, Message]:
         folded = [each.net for each in folds]
-        made, nodes = net_texts(experiment, folded[: len(experiment.nets)], out)
-        prefix = path_from_root(experiment, out, Path(experiment.snapshot_prefix).name)
-        made["solver.prototxt"] = derived_solver(experiment.solver_tree, nodes, prefix)
-        return made | ({"deploy.prototxt": folded[-1].tree} if deploy is not None else {})
+        own, rest = folded[: len(experiment.nets)], folded[len(experiment.nets) :]
+        return experiment_texts(experiment, own, rest[0] if rest else None, out)
 
     return _write(nets, files, texts, inputs, weights_path, out, scope or Scope(), force)
 
