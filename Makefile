@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint caffe bench clean
+.PHONY: demo test lint caffe image bench clean
 
 demo: $(VENV)/.installed caffe
 	$(BIN)/caffesplit demo demo --force
@@ -20,6 +20,9 @@ lint: $(VENV)/.installed
 caffe: $(VENV)/.installed
 	$(BIN)/python tools/install_caffe.py
 
+image:
+	$(PYTHON) tools/build_image.py
+
 bench: $(VENV)/.installed
 	$(BIN)/python -m tools.bench
 
@@ -28,5 +31,5 @@ clean:
 
 $(VENV)/.installed: setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[all,cluster,dev]'
 	touch $@

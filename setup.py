@@ -1,15 +1,16 @@
-"""Packaging of caffesplit. `pip install .` installs the core, `.[all]` everything but torch."""
+"""Packaging of caffesplit. `pip install .` installs the core, `.[all]` everything but torch and ray."""
 
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 EXTRAS = {
-    "data": ["lmdb>=1.4", "scikit-learn>=1.2"],
+    "data": ["lmdb>=1.4", "scikit-learn>=1.2", "scipy>=1.9"],
     "hdf5": ["h5py>=3.8"],
     "report": ["plotly>=5.18", "jinja2>=3.1"],
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})
+EXTRAS["cluster"] = ["ray>=2.9"]
 EXTRAS["torch"] = ["torch>=2.1"]
 EXTRAS["dev"] = [
     "grpcio-tools>=1.60",
@@ -31,7 +32,13 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["caffesplit", "caffesplit.*"]),
     package_data={
-        "caffesplit": ["py.typed", "formats/*.desc", "report/templates/*", "zoo/*/*.prototxt"]
+        "caffesplit": [
+            "py.typed",
+            "formats/*.desc",
+            "report/templates/*",
+            "zoo/*/*.prototxt",
+            "study/studies/*.toml",
+        ]
     },
     install_requires=[
         "click>=8.1",
@@ -39,6 +46,7 @@ setup(
         "numpy>=1.24",
         "protobuf>=4.22",
         "rich>=13.0",
+        "tomli>=2.0; python_version < '3.11'",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["caffesplit = caffesplit.cli.main:main"]},

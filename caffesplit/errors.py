@@ -109,6 +109,10 @@ class FoldError(CaffesplitError):
     exit_code = 1
 
 
+class StudyError(CaffesplitError):
+    """A study file that cannot be understood, or a study that cannot be carried out."""
+
+
 class OutputError(CaffesplitError):
     """An output that must not be, or cannot be, written."""
 

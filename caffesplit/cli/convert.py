@@ -19,15 +19,7 @@ file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command(short_help="Write NVCaffe's models, and HDF5, as BVLC's Caffe reads them.")
 @click.argument("model", metavar="MODEL", type=file)
-@click.option(
-    "-o",
-    "--output",
-    "out",
-    required=True,
-    type=options.OutputType(),
-    metavar="OUT",
-    help="The weights to write: HDF5 if the name ends in .h5, else BINARYPROTO.",
-)
+@options.output("OUT", "The weights to write: HDF5 if the name ends in .h5, else BINARYPROTO.")
 @click.option("--net", "net_path", type=file, metavar="NET", help="The model's net, to convert.")
 @click.option(
     "--net-output",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from caffesplit.cli import options
+from caffesplit.cli import options, plans
 
 if TYPE_CHECKING:
     from caffesplit.net.graph import Net
@@ -29,14 +29,7 @@ class Target:
 
 @click.command(short_help="Draw a net, its splits, and what changed.")
 @click.argument("target", metavar="EXP|NET", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=options.OutputType(),
-    metavar="FILE",
-    help="svg, png, pdf, or dot (which needs no Graphviz).",
-)
+@options.output("FILE", "svg, png, pdf, or dot (which needs no Graphviz).")
 @click.option(
     "--base",
     metavar="EXP|NET",
@@ -53,7 +46,7 @@ class Target:
 @options.root
 @options.force
 def command(
-    target: Path, output: Path, base: Path | None, phase: str, root: str | None, force: bool
+    target: Path, out: Path, base: Path | None, phase: str, root: str | None, force: bool
 ) -> None:
     """Draw the net of EXP, or NET itself: layers, blobs with their shapes, params and MACs.
 
@@ -63,14 +56,14 @@ def command(
     from caffesplit.report.draw import dot
     from caffesplit.report.draw_file import check_ending, save
 
-    check_ending(output)
+    check_ending(out)
     drawn = _load(target, root)
     before = _load(base, root) if base else None
     only = None if phase == "all" else phase
     base_net = before.net if before else None
     source = dot(drawn.net, base_net, drawn.shapes, drawn.plan, only)
-    save(source, output, force, (*drawn.paths, *(before.paths if before else ())))
-    click.echo(output)
+    save(source, out, force, (*drawn.paths, *(before.paths if before else ())))
+    click.echo(out)
 
 
 def _load(target: Path, root: str | None) -> Target:
@@ -79,19 +72,18 @@ def _load(target: Path, root: str | None) -> Target:
     from caffesplit.formats import prototxt
     from caffesplit.net import graph
     from caffesplit.net.upgrade import upgrade_net
+    from caffesplit.study.files import is_net
     from caffesplit.study.inputs import train_shapes
 
-    if target.is_file():
-        tree = prototxt.load(target)
-        if tree.get("layer") or tree.get("layers"):
-            net = graph.build(upgrade_net(tree, str(target)).result, str(target))
-            return Target(net, None, _plan_beside(target), (target,))
+    if is_net(target):
+        tree = upgrade_net(prototxt.load(target), str(target)).result
+        return Target(graph.build(tree, str(target)), None, _plan(target), (target,))
     experiment = load(target, root)
-    plan = _plan_beside(experiment.net_path)
+    plan = _plan(experiment.net_path)
     return Target(experiment.net, train_shapes(experiment), plan, experiment.paths)
 
 
-def _plan_beside(net: Path) -> Plan | None:
-    """The plan of the split that made the net, where its record lies beside it."""
-    path = net.with_name("split.json")
-    return options.read_plan(path) if path.is_file() else None
+def _plan(net: Path) -> Plan | None:
+    """The plan of the split that made the net."""
+    path = plans.split_record(net.parent)
+    return plans.read_plan(path) if path else None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Fold a trained derived net back into its base architecture.")
 @click.argument("target", metavar="EXP|NET", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "out", required=True, type=options.OutputType(), metavar="OUT")
+@options.output("OUT")
 @click.option(
     "--weights",
     metavar="ITER|FILE",

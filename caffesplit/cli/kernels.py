@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from caffesplit.cli import options
+from caffesplit.cli import options, plans
 
 if TYPE_CHECKING:
     from caffesplit.metric.history import Array
@@ -21,14 +21,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Show a layer's kernels as images.")
 @click.argument("target", metavar="EXP|MODEL", type=click.Path(exists=True, path_type=Path))
 @click.option("--layer", required=True, metavar="L", help="The layer.")
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=options.OutputType(),
-    metavar="FILE",
-    help="png, svg or pdf.",
-)
+@options.output("FILE", "png, svg or pdf.")
 @click.option(
     "--window",
     type=options.WindowType(),
@@ -65,7 +58,7 @@ if TYPE_CHECKING:
 def command(
     target: Path,
     layer: str,
-    output: Path,
+    out: Path,
     window: tuple[int, int] | None,
     before: Path | None,
     edge: tuple[float, float] | None,
@@ -91,8 +84,9 @@ def command(
         raise click.UsageError("Give one of --window, --before and --edge.")
     if window and _is_model(target):
         raise click.UsageError("--window is of an EXP; for two files give MODEL --before MODEL.")
-    check_targets([output], force=force, inputs=[path for path in (target, before) if path])
-    plan = _plan(plan_path or _split_json(target), layer, required=plan_path is not None)
+    check_targets([out], force=force, inputs=[path for path in (target, before) if path])
+    folder = target if target.is_dir() else target.parent
+    plan = _plan(plan_path or plans.split_record(folder), layer, required=plan_path is not None)
     labels = ("before", "after")
     earlier = None
     if _is_model(target):
@@ -111,26 +105,19 @@ def command(
         earlier, labels = weights, ("w", f"{edge[0]:g}·w, and {edge[1]:g}·w more at the centre")
         weights = edge_preserving(weights, *edge)
     figure = image(layer, weights, plan, earlier, labels, most)
-    save(figure, output, force)
-    click.echo(output)
+    save(figure, out, force)
+    click.echo(out)
 
 
 def _is_model(target: Path) -> bool:
     return target.is_file() and target.suffix != ".prototxt"
 
 
-def _split_json(target: Path) -> Path | None:
-    """The record of the split that made the net, where it lies beside it."""
-    folder = target if target.is_dir() else target.parent
-    path = folder / "split.json"
-    return path if path.is_file() else None
-
-
 def _plan(path: Path | None, layer: str, required: bool) -> LayerPlan | None:
     """The plan of a layer's split; None where a plan that was not asked for has none."""
     from caffesplit.errors import Location, SplitError
 
-    layers = options.read_plan(path).layers if path else ()
+    layers = plans.read_plan(path).layers if path else ()
     for plan in layers:
         if plan.name == layer:
             return plan

@@ -47,11 +47,7 @@ class LogCommand(click.Command):
     is_flag=True,
     help="What happened when: start, resume, step, snapshot, diverged, stopped, done …",
 )
-@click.option(
-    "--metric",
-    metavar="NAME",
-    help='Test output [accuracy, or the first with "acc" in its name].',
-)
+@options.metric
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 @click.option(
     "--csv",

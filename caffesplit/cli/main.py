@@ -13,7 +13,8 @@ from caffesplit.errors import CaffesplitError
 
 VERBS = (
     *("tpm", "norms", "plan", "split", "check", "train", "test", "fold", "log", "plot"),
-    *("draw", "kernels", "report", "tensorboard", "upgrade", "convert", "data", "demo"),
+    *("draw", "kernels", "report", "tensorboard", "upgrade", "convert", "data", "zoo"),
+    *("lsuv", "run", "demo"),
 )
 """In the order of the work; each is a module of this package with a `command`."""
 

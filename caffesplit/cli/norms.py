@@ -15,13 +15,7 @@ from caffesplit.cli import options
 @options.layers
 @options.snapshots
 @options.json_output
-@click.option(
-    "--plot",
-    "plot_path",
-    metavar="FILE",
-    type=options.OutputType(),
-    help="Draw the norms over the iterations (png, svg or pdf).",
-)
+@options.plot("Draw the norms over the iterations")
 @options.root
 @options.force
 def command(

@@ -67,6 +67,8 @@ class OutputType(click.Path):
 
 experiment = click.argument("exp", type=click.Path(), metavar="EXP")
 
+experiments = click.argument("exps", nargs=-1, required=True, type=click.Path(), metavar="EXP...")
+
 root = click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False),
@@ -88,6 +90,27 @@ layers = click.option(
 json_output = click.option(
     "--json", "json_path", metavar="FILE", help="Also write the result as JSON (- is stdout)."
 )
+
+
+metric = click.option(
+    "--metric",
+    metavar="NAME",
+    help='Test output [accuracy, or the first with "acc" in its name].',
+)
+
+
+def output(metavar: str, help: str | None = None) -> Callable[[F], F]:
+    """The required `-o`, as `out`."""
+    return click.option(
+        "-o", "--output", "out", required=True, type=OutputType(), metavar=metavar, help=help
+    )
+
+
+def plot(help: str) -> Callable[[F], F]:
+    """The `--plot FILE` of a verb that also prints, as `plot_path`."""
+    return click.option(
+        "--plot", "plot_path", metavar="FILE", type=OutputType(), help=f"{help} (png, svg or pdf)."
+    )
 
 
 def windows(required: bool = True) -> Callable[[F], F]:
@@ -258,26 +281,3 @@ def write_text(text: str, path: str, force: bool) -> None:
 
     with replacing(path, force=force) as (staged,):
         staged.write_text(text, encoding="utf-8")
-
-
-MAX_PLAN_BYTES = 64 << 20
-"""A plan of ten thousand layers of a thousand kernels takes half of it."""
-
-
-def read_plan(path: Path) -> Plan:
-    """The plan in a plan.json or split.json.
-
-    Raises:
-        SplitError: if there is no such file, or it holds no plan.
-    """
-    from caffesplit.errors import Location, SplitError
-    from caffesplit.split.plan_json import parse_plan
-
-    if not path.is_file() or path.stat().st_size > MAX_PLAN_BYTES:
-        raise SplitError(
-            "no such file" if not path.exists() else "this is no plan",
-            "a plan.json, or another split's split.json",
-            "`caffesplit plan` writes one.",
-            Location(str(path)),
-        )
-    return parse_plan(path.read_text(encoding="utf-8-sig", errors="replace"), str(path))

@@ -12,9 +12,7 @@ from caffesplit.cli import options
 
 @click.command(short_help="Decide what to split, and how.")
 @options.experiment
-@click.option(
-    "-o", "--output", "out", required=True, type=options.OutputType(), metavar="plan.json"
-)
+@options.output("plan.json")
 @options.decision
 @options.snapshots
 @options.root

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,14 @@ import click
 from caffesplit.cli import logs as log_files
 from caffesplit.cli import options
 from caffesplit.errors import CaffesplitError, Location, LogError, OutputError
-from caffesplit.report.runs import Run, results
+from caffesplit.formats import trainlog
+from caffesplit.report.runs import Run, named_runs, results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from caffesplit.cli.screens import Screen
     from caffesplit.report.series import Scale
-
-PATIENCE = 3600.0
-"""Seconds after which a log that has not grown counts as ended, whatever its last line."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +57,14 @@ class View:
     metavar="N",
     help="Draw the training loss in means of N rows (of N + 1 if N is even).",
 )
-@click.option(
-    "--metric",
-    metavar="NAME",
-    help='Test output to draw [accuracy, or the first with "acc" in its name].',
-)
+@options.metric
 @click.option(
     "--x",
     "scale",
     type=click.Choice(["iteration", "time", "epoch"]),
     default="iteration",
     show_default=True,
-    help="Draw over iterations, hours of training, or epochs.",
+    help="Draw over iterations, time of training, or epochs.",
 )
 @click.option(
     "--epoch-size",
@@ -93,8 +87,9 @@ def command(
     """Draw the loss, accuracy and learning rate of runs, and go on while they train.
 
     The picture comes in a window or, where there is no display, as LOG.png beside the first
-    log, in place of an earlier one. Folders are understood as by `caffesplit log`; a log from
-    standard input (-) needs -o.
+    log, in place of an earlier one. It is drawn again whenever a log has grown, until all runs
+    have ended. Folders are understood as by `caffesplit log`; a log from standard input (-)
+    needs -o.
     """
     chosen = View(**view)
     if chosen.epoch_size is not None and chosen.scale != "epoch":
@@ -113,10 +108,12 @@ def command(
 def show(logs: Sequence[str], view: View, refresh: bool = True) -> None:
     """Draw in a window, in a notebook's cell, or into LOG.png beside the first log.
 
-    With `refresh`, draw again whenever a log has grown, until all runs have ended.
+    With `refresh`, wait for rows, and draw again whenever a log has grown, until all runs have
+    ended.
 
     Raises:
         OutputError: if a log is standard input, which can be read only once.
+        LogError: if no log has anything to draw, or ever will.
     """
     from caffesplit.cli.screens import find_screen
 
@@ -127,20 +124,40 @@ def show(logs: Sequence[str], view: View, refresh: bool = True) -> None:
             "Give one: -o FILE.",
         )
     paths = log_files.find_logs(logs)
-    sizes = _sizes(paths)
-    runs = log_files.read_logs(paths)
-    _check_metric(view.metric, runs)
+    followed = log_files.follow_logs(paths, wait=refresh)
     screen = find_screen(paths[0])
-    screen.draw(functools.partial(view.figure, runs))
     try:
-        while refresh and any(map(_may_grow, runs)) and screen.wait():
-            if _sizes(paths) != sizes:
-                sizes = _sizes(paths)
-                runs = log_files.read_logs(paths, warn=False)
-                screen.draw(functools.partial(view.figure, runs))
+        _draw_on(followed, view, screen, refresh)
     except KeyboardInterrupt:
         return
     screen.hold()
+
+
+def _draw_on(
+    followed: Sequence[trainlog.Growing], view: View, screen: Screen, refresh: bool
+) -> None:
+    """Draw the logs and, with `refresh`, again whenever one has grown, while one may."""
+    grown = True
+    while True:
+        if grown:
+            logs = [each.log for each in followed]
+            runs = named_runs([log for log in logs if log.has_rows])
+        more = refresh and any(map(log_files.may_grow, logs))
+        if grown and runs:
+            _check_metric(view.metric, runs, more)
+            screen.draw(functools.partial(view.figure, runs))
+        if not runs and not more:
+            raise followed[0].without_rows()
+        if not (more and screen.wait()):
+            return
+        grown = True in [_grown(each) for each in followed]
+
+
+def _grown(log: trainlog.Growing) -> bool:
+    try:
+        return log.read_on()
+    except LogError:  # One that takes its place is still to come.
+        return False
 
 
 @functools.cache
@@ -161,18 +178,7 @@ def _epoch(log: str, images: int | None) -> float:
     return iterations(experiment, images)
 
 
-def _check_metric(metric: str | None, runs: Sequence[Run]) -> None:
-    """A test output that was asked for must be there."""
-    if metric is not None:
+def _check_metric(metric: str | None, runs: Sequence[Run], more: bool = False) -> None:
+    """A test output that was asked for must be there, once there are tests or no `more` rows."""
+    if metric is not None and (not more or any(run.log.test for run in runs)):
         results(runs, metric)
-
-
-def _sizes(paths: Sequence[Path]) -> list[int]:
-    return [path.stat().st_size for path in paths if path.is_file()]
-
-
-def _may_grow(run: Run) -> bool:
-    path = Path(run.log.path)
-    if run.log.finished or not path.is_file():
-        return False
-    return time.time() - path.stat().st_mtime < PATIENCE

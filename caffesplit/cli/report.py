@@ -10,16 +10,10 @@ from caffesplit.cli import options
 
 
 @click.command(short_help="One page: results, curves, TPM, nets, splits, folds.")
-@click.argument("exps", nargs=-1, required=True, type=click.Path(), metavar="EXP...")
-@click.option(
-    "-o", "--output", "out", required=True, type=options.OutputType(), metavar="FILE.html"
-)
+@options.experiments
+@options.output("FILE.html")
 @options.windows(required=False)
-@click.option(
-    "--metric",
-    metavar="NAME",
-    help='Test output to compare [accuracy, or the first with "acc" in its name].',
-)
+@options.metric
 @options.root
 @options.force
 def command(
@@ -39,7 +33,9 @@ def command(
     from importlib.metadata import version
 
     from caffesplit.cli.progress import steps
+    from caffesplit.errors import CaffesplitError, Location
     from caffesplit.formats.output import check_targets
+    from caffesplit.net.findings import counted
     from caffesplit.report.page import page
     from caffesplit.study.report import read
 
@@ -48,9 +44,11 @@ def command(
     check_targets([out], force=force)
     with steps("reading") as progress:
         report = read(exps, windows, metric, root, progress)
-    text = page(report, f"Written by caffesplit {version('caffesplit')}.")
-    options.write_text(text, str(out), force)
     for subject in report.subjects:
         for part in sorted(subject.damaged):
-            click.echo(f"{subject.path}: {subject.gaps[part]}", err=True)
-    click.echo(f"{out}: {len(report.subjects)} experiments")
+            click.echo(f"{subject.name}: {subject.gaps[part]}", err=True)
+    if not any(subject.readable for subject in report.subjects):
+        raise CaffesplitError("nothing of this can be read", "an experiment", at=Location(exps[0]))
+    text = page(report, f"Written by caffesplit {version('caffesplit')}.")
+    options.write_text(text, str(out), force)
+    click.echo(f"{out}: {counted(len(report.subjects), 'experiment')}")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from caffesplit.cli import options
+from caffesplit.cli import options, plans
 
 
 @click.command(short_help="Derive an experiment in which layers are split.")
 @options.experiment
-@click.option("-o", "--output", "out", required=True, type=options.OutputType(), metavar="OUT")
+@options.output("OUT")
 @click.option(
     "--plan",
     "plan_path",
@@ -130,7 +130,7 @@ def command(
         plan = decision.plan(experiment, snapshots)
     else:
         decision.refuse_beside_plan()
-        plan = options.read_plan(plan_path)
+        plan = plans.read_plan(plan_path)
     start = experiment.weights_path(weights or plan.iterations[-1], snapshots)
     change = derive(
         experiment, plan, start, out, setting, assignments, force, momentum=momentum, hdf5=hdf5

@@ -10,8 +10,8 @@ from caffesplit.cli import options
 
 
 @click.command(short_help="Logs and TPM as event files of TensorBoard.")
-@click.argument("exps", nargs=-1, required=True, type=click.Path(), metavar="EXP...")
-@click.option("-o", "--output", "out", required=True, type=options.OutputType(), metavar="DIR")
+@options.experiments
+@options.output("DIR")
 @options.windows(required=False)
 @options.root
 @options.force
@@ -26,6 +26,7 @@ def command(
 
     It holds loss, learning rate and test outputs over the iterations, and histograms of TPM per
     layer, at the end of each --window [windows of 5 snapshots that slide over the training].
+    Wall times are the log's own; where it names no year, the last that the file's date allows.
     """
     from caffesplit.cli.progress import steps
     from caffesplit.errors import Location, LogError
@@ -37,7 +38,7 @@ def command(
     written = write_events(report, out, force)
     for each in written:
         for part in sorted(each.subject.damaged):
-            click.echo(f"{each.subject.path}: {each.subject.gaps[part]}; left out", err=True)
+            click.echo(f"{each.subject.name}: {each.subject.gaps[part]}; left out", err=True)
         if each.path is not None:
             click.echo(each.path)
     if all(each.path is None for each in written):

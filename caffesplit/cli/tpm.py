@@ -30,13 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--csv", "csv_path", metavar="FILE", help="Also write a row per layer as CSV (- is stdout)."
 )
-@click.option(
-    "--plot",
-    "plot_path",
-    metavar="FILE",
-    type=options.OutputType(),
-    help="Draw the layers' histograms or, for several windows, their course (png, svg, pdf).",
-)
+@options.plot("Draw the layers' histograms or, for several windows, their course")
 @options.root
 @options.force
 def command(

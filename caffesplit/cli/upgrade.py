@@ -13,7 +13,7 @@ from caffesplit.cli import options
 @click.argument(
     "source", metavar="EXP|NET|SOLVER|MODEL", type=click.Path(exists=True, path_type=Path)
 )
-@click.option("-o", "--output", "out", required=True, type=options.OutputType(), metavar="OUT")
+@options.output("OUT")
 @options.root
 @options.force
 def command(source: Path, out: Path, root: str | None, force: bool) -> None:

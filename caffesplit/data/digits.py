@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from caffesplit.data import prepare
+from caffesplit.data.images import from_arrays
+from caffesplit.data.prepare import Preparation, Progress, Written, silent
 from caffesplit.errors import DatabaseError
-from caffesplit.formats import database
-from caffesplit.formats.output import check_targets
 
 IMAGES = 1797
 TEST_IMAGES = 1000
@@ -23,9 +24,15 @@ TRAIN_LMDB, TEST_LMDB = "digits_train_lmdb", "digits_test_lmdb"
 
 
 def write(
-    folder: Path | str, train_images: int = TRAIN_IMAGES, seed: int = 0, *, force: bool = False
-) -> tuple[Path, Path]:
-    """Write digits_train_lmdb and digits_test_lmdb into `folder`; return their paths.
+    folder: Path | str,
+    train_images: int = TRAIN_IMAGES,
+    seed: int = 0,
+    preparation: Preparation | None = None,
+    *,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Written:
+    """Write digits_train_lmdb and digits_test_lmdb into `folder`, with what `prepare.write` adds.
 
     Both hold the classes in the same proportion, in random order. (Where fewer than ten images are
     left over, chance alone chooses those.) `seed` chooses the 1,000 test images and, among the
@@ -33,7 +40,7 @@ def write(
 
     Raises:
         DatabaseError: if scikit-learn or lmdb are missing, or `train_images` is out of range.
-        OutputError: if there is one of them already and `force` is false; then neither is written.
+        OutputError: if one of the outputs exists and `force` is false; then none is written.
     """
     most = IMAGES - TEST_IMAGES
     if not CLASSES <= train_images <= most:
@@ -48,10 +55,8 @@ def write(
         raise DatabaseError(
             "scikit-learn is not installed", remedy="Install it: pip install scikit-learn"
         ) from error
-    paths = Path(folder) / TRAIN_LMDB, Path(folder) / TEST_LMDB
-    check_targets((path / database.DATA_FILE for path in paths), force=force)
     digits = load_digits()
-    images, labels = digits.images.astype("uint8"), digits.target
+    images, labels = digits.images.astype("uint8")[:, None], digits.target
     rest, test = train_test_split(
         range(IMAGES), test_size=TEST_IMAGES, stratify=labels, random_state=seed
     )
@@ -61,10 +66,15 @@ def write(
         )
     else:  # Too few to leave out for one of each class; they are in random order already.
         rest = rest[:train_images]
-    for path, indices in zip(paths, (rest, test), strict=True):
-        records = (
-            (database.key(i), database.datum(images[index][None], int(labels[index])))
-            for i, index in enumerate(indices)
-        )
-        database.write(path, records, force=force)
-    return paths
+    return prepare.write(
+        Path(folder),
+        "digits",
+        {
+            TRAIN_LMDB: from_arrays(images[rest], labels[rest]),
+            TEST_LMDB: from_arrays(images[test], labels[test]),
+        },
+        preparation or Preparation(),
+        {"data": "digits", "train_images": train_images, "seed": seed},
+        force=force,
+        progress=progress,
+    )

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from caffesplit.formats import _log_rows
 from caffesplit.formats._log_block import Block, named, number
-from caffesplit.formats.glog import Clock, fatal, thread
+from caffesplit.formats.glog import Clock, Stamp, fatal, thread
 from caffesplit.formats.log_records import Event, EventKind, Record, TestRow, TrainRow
 
 LINE_LIMIT = 1 << 16
@@ -37,6 +37,7 @@ _WORDS = re.compile(
     r"|Optimization Done)\b(?: binary proto file| HDF5 file)?(?P<value>.*)"
     r"|(?:Top memory \(\w{1,9}\)|Memory) required for data: (?P<memory>\d{1,20})"
     r"|(?P<built>Network initialization done)"
+    r"|Log file created at: (?P<year>[12]\d{3})/"
     r"|(?P<test>Running for \d{1,9} iterations)"
     r"|Test score (?P<score>#\d{1,9}): (?P<scored>\S{1,40})"
     r"|Loss: (?P<loss>\S{1,40}))"
@@ -75,6 +76,11 @@ class Parser:
         self._in_caffe_test = False
         self._diverged = False
 
+    @property
+    def zero(self) -> Stamp | None:
+        """The time stamp at second 0; None where there is none so far."""
+        return self._clock.zero
+
     def feed(self, text: str) -> tuple[Record, ...]:
         """Take the log's next piece, of any length, and return the records it completes.
 
@@ -87,7 +93,7 @@ class Parser:
             self.lines += text.count("\n")
             for before, columns in _log_rows.split("\n" + text[:end]):
                 self._read_lines(before[1:])
-                self._read_rows(*columns)
+                self._read_rows(text, *columns)
         return self._take_records()
 
     def close(self) -> tuple[Record, ...]:
@@ -102,22 +108,27 @@ class Parser:
 
     def _finish_block(self) -> None:
         if self._block is not None and (row := self._block.row(self._lr)) is not None:
-            self._add_row(row)
+            self._add_row(row, self._block.lines[0])
         self._block = None
 
-    def _add_row(self, row: TrainRow | TestRow) -> None:
+    def _add_row(self, row: TrainRow | TestRow, text: str, stamp: str = "") -> None:
+        """Take a row whose first line is that of `text` which starts with `stamp`."""
         self._records.append(row)
         if isinstance(row, TrainRow):
             if row.diverged and not self._diverged:
+                line = re.search(rf"^{stamp}.*Iteration {row.iteration}\b.*", text, re.MULTILINE)
                 value = f"loss = {row.loss:.6g}"
-                self._records.append(Event("diverged", row.iteration, row.seconds, value))
+                event = Event(
+                    "diverged", row.iteration, row.seconds, value, line[0] if line else ""
+                )
+                self._records.append(event)
             self._diverged = row.diverged
 
     def _read_rows(
-        self, minutes: list[str], seconds: list[str], threads: list[str], digits: list[str],
-        losses: list[str], *others: list[str],
+        self, text: str, minutes: list[str], seconds: list[str], threads: list[str],
+        digits: list[str], losses: list[str], *others: list[str],
     ) -> None:  # fmt: skip
-        """Take training rows by columns, which is faster than one by one."""
+        """Take training rows of `text` by columns, which is faster than one by one."""
         if not digits:
             return
         self._finish_block()
@@ -132,8 +143,8 @@ class Parser:
         rows = list(map(TrainRow, *columns))
         self._iteration, self._lr = rows[-1].iteration, rows[-1].lr
         if self._diverged or any(row.diverged for row in rows):
-            for row in rows:
-                self._add_row(row)
+            for row, minute, second in zip(rows, minutes, seconds, strict=True):
+                self._add_row(row, text, minute + second)
         else:
             self._records += rows
 
@@ -220,6 +231,8 @@ class Parser:
             self._memory = words["memory"]  # So far: the net's last line has them all.
         elif words["built"] is not None:
             self._add_memory(line)
+        elif words["year"] is not None:
+            self._clock.year = int(words["year"])
         elif words["score"] is not None:
             self._read_test_output(line, f"score{words['score']}", words["scored"], None)
         elif words["test"] is not None:
@@ -242,8 +255,8 @@ class Parser:
         if kind != "step":  # It stands between a row's loss and its rate.
             self._finish_block()
         if kind != "memory":
-            if (kind, value) == self._last_event:
-                return  # Solver and tool both announce a resumed run and the end.
+            if (kind, value) == self._last_event and kind != "done":
+                return  # Solver and tool both announce a resumed run.
             self._last_event = kind, value
         if kind == "start":
             self._add_memory(line)  # Before rc, a net told its memory last.

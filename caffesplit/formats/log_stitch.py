@@ -3,10 +3,12 @@ it."""
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
-from caffesplit.formats.log_records import TrainRow
+from caffesplit.formats.log_records import Event, Record, TestRow, TrainRow
 
 Item = TypeVar("Item")
 
@@ -29,6 +31,12 @@ class Stitch(Generic[Item]):
         self.items.append(item)
         self._places.append(place)
 
+    def __copy__(self) -> Stitch[Item]:
+        copied: Stitch[Item] = Stitch()
+        copied.items, copied.superseded = self.items[:], self.superseded[:]
+        copied._places = self._places[:]
+        return copied
+
 
 class LastRows:
     """Of training rows the last and, where the run has diverged, the first from which on it had."""
@@ -42,3 +50,31 @@ class LastRows:
         kept, self.items = self.items[:1], [row]
         if row.diverged and kept and kept[0].diverged and kept[0].iteration < iteration:
             self.items = [kept[0], row]
+
+
+class Records:
+    """A log's records as they come in, sorted and stitched.
+
+    Without `training`, the training rows are kept as `LastRows`.
+    """
+
+    def __init__(self, training: bool = True) -> None:
+        self.train: Stitch[TrainRow] | LastRows = Stitch() if training else LastRows()
+        self.test: Stitch[TestRow] = Stitch()
+        self.events: list[Event] = []
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Take the next records."""
+        for record in records:
+            if isinstance(record, TrainRow):
+                self.train.add(record.iteration, record)
+            elif isinstance(record, TestRow):
+                self.test.add((record.iteration, record.net), record)
+            else:
+                self.events.append(record)
+
+    def __copy__(self) -> Records:
+        copied = Records()
+        copied.train, copied.test = copy.copy(self.train), copy.copy(self.test)
+        copied.events = self.events[:]
+        return copied

@@ -1,11 +1,12 @@
 """Training logs of `caffe train`: text in, typed rows and events out.
 
-`Parser` follows a log while it grows, `records` streams over one, both in constant memory;
-`read` keeps the rows of a whole one.
+`records` streams over a log, `Parser` takes one piece by piece, both in constant memory; `read`
+keeps the rows of a whole one, `Growing` of one that is still being written.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,13 +15,24 @@ from typing import TYPE_CHECKING, Any
 from caffesplit.errors import Location, LogError
 from caffesplit.formats import log_text
 from caffesplit.formats._log_lines import Parser
+from caffesplit.formats.glog import Stamp
 from caffesplit.formats.log_records import Event, Record, TestRow, TrainRow
-from caffesplit.formats.log_stitch import LastRows, Stitch
+from caffesplit.formats.log_stitch import Records
 
 if TYPE_CHECKING:
-    import pandas  # type: ignore[import-untyped]
+    import pandas
 
-__all__ = ["Event", "Parser", "Record", "TestRow", "TrainLog", "TrainRow", "read", "records"]
+__all__ = [
+    "Event",
+    "Growing",
+    "Parser",
+    "Record",
+    "TestRow",
+    "TrainLog",
+    "TrainRow",
+    "read",
+    "records",
+]
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,13 @@ class TrainLog:
     events: tuple[Event, ...]
     superseded: tuple[TrainRow | TestRow, ...]
     """Rows that a later part of the log, a resumed run for one, printed once more."""
+    zero: Stamp | None = None
+    """The time stamp at second 0; None if no line has one."""
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether there is a row of training or testing."""
+        return bool(self.train or self.test)
 
     @property
     def finished(self) -> bool:
@@ -80,29 +99,65 @@ def read(path: str | os.PathLike[str], training: bool = True) -> TrainLog:
     Raises:
         LogError: if the file cannot be read or has no line of training or testing.
     """
-    name = os.fspath(path)
-    source, parser = log_text.Source(name), Parser()
-    train: Stitch[TrainRow] | LastRows = Stitch() if training else LastRows()
-    test: Stitch[TestRow] = Stitch()
-    events: list[Event] = []
-    for record in _parsed(source, parser):
-        if isinstance(record, TrainRow):
-            train.add(record.iteration, record)
-        elif isinstance(record, TestRow):
-            test.add((record.iteration, record.net), record)
-        else:
-            events.append(record)
-    if not train.items and not test.items:
-        raise LogError(
-            "the file is empty"
-            if source.empty
-            else f"no line of training or testing among {parser.lines} lines",
+    growing = Growing(path, training)
+    growing.read_on()
+    log = growing.log
+    if not log.has_rows:
+        raise growing.without_rows()
+    return log
+
+
+class Growing:
+    """A log that is read while it is written: each time only what was added since.
+
+    A file that was replaced is read anew. `training` as in `read`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], training: bool = True) -> None:
+        self.path = os.fspath(path)
+        self._training = training
+        self._start()
+
+    def _start(self) -> None:
+        self._source, self._parser = log_text.Source(self.path), Parser()
+        self._records = Records(self._training)
+
+    def read_on(self) -> bool:
+        """Read what is there by now; say whether there was anything new.
+
+        Raises:
+            LogError: if the file cannot be read.
+        """
+        anew = self._source.replaced()
+        if anew:
+            self._start()
+        grown = False
+        for piece in self._source:
+            grown = True
+            self._records.add(self._parser.feed(piece))
+        return grown or anew
+
+    @property
+    def log(self) -> TrainLog:
+        """What was read so far; perhaps without any row."""
+        records, parser = copy.copy(self._records), copy.copy(self._parser)
+        records.add(parser.close())  # Of copies, since the last row may still get more lines.
+        train, test = records.train, records.test
+        superseded: list[TrainRow | TestRow] = [*train.superseded, *test.superseded]
+        rows = tuple(train.items), tuple(test.items)
+        return TrainLog(self.path, *rows, tuple(records.events), tuple(superseded), parser.zero)
+
+    def without_rows(self) -> LogError:
+        """The error of a log in which there was nothing but other lines."""
+        lines = self._parser.lines
+        return LogError(
+            f"no line of training or testing among {lines} lines"
+            if not self._source.empty
+            else "the file is empty",
             'a log with lines like "Iteration 100, loss = 2.3"',
             "Give the file that holds what `caffe train` printed.",
-            Location(name),
+            Location(self.path),
         )
-    superseded: list[TrainRow | TestRow] = [*train.superseded, *test.superseded]
-    return TrainLog(name, tuple(train.items), tuple(test.items), tuple(events), tuple(superseded))
 
 
 def records(source: str | os.PathLike[str] | Iterable[str]) -> Iterator[Record]:

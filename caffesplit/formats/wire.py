@@ -58,7 +58,7 @@ class WireFile:
         WeightsError: if the file is larger than Caffe reads, or text.
     """
 
-    def __init__(self, path: str, buffer: mmap.mmap) -> None:
+    def __init__(self, path: str, buffer: mmap.mmap | bytes) -> None:
         self.path, self.buffer, self.size = path, buffer, len(buffer)
         self._fields_left = MAX_FIELDS
         at = Location(path)

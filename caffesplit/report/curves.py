@@ -10,7 +10,13 @@ import numpy as np
 
 from caffesplit.report import style
 from caffesplit.report.labels import Label, label_ends, panel_height
-from caffesplit.report.panels import draw, legend_above, make_logarithmic, write_iterations
+from caffesplit.report.panels import (
+    draw,
+    legend_above,
+    make_logarithmic,
+    mark_empty,
+    write_iterations,
+)
 from caffesplit.report.points import Points
 from caffesplit.report.runs import Run, smaller_is_better
 from caffesplit.report.series import Line, Scale, Series, horizontal, lines, series
@@ -34,7 +40,8 @@ def curves(
     figure: Figure | None = None,
 ) -> Figure:
     """Draw the losses of training and tests, a test output and the learning rate, as far as the
-    logs have them, over iterations, training time or epochs.
+    logs have them, over iterations, training time or epochs. A learning rate that no run changes
+    has no panel: it stands in the title or, if the runs have different ones, in the labels.
 
     The output is each test net's own accuracy, or the one named `metric`, in whatever case;
     test nets and the elements of a vector-valued output have a curve each. Points of the
@@ -54,7 +61,9 @@ def curves(
     found = series(runs, drawn, axis, avg)
     labelled = panel_height(PANEL_HEIGHT, len(drawn))
     heights = [PANEL_HEIGHT, labelled] if found.outputs else [labelled]
-    heights += [RATE_HEIGHT] if found.rates else []
+    constant = _constants(found.rates)
+    changing = found.rates if constant is None else {}
+    heights += [RATE_HEIGHT] if changing else []
     with mpl.rc_context(style.RC):
         figure = figure or Figure()
         figure.clear()
@@ -66,15 +75,20 @@ def curves(
         _draw_losses(panels[0], found, avg, log)
         if found.outputs:
             _draw_outputs(panels[1], found.outputs, _shared_name(drawn, metric))
-        if found.rates:
-            _draw_rates(panels[-1], found.rates)
+        if changing:
+            _draw_rates(panels[-1], changing)
+        notes = {}
+        if constant and len(set(constant.values())) == 1:
+            panels[0].set_title(f"Loss at learning rate {max(constant.values()):g}")
+        elif constant:
+            notes = {drawn[index].run: f", lr {rate:g}" for index, rate in constant.items()}
         ends = found.outputs or {**found.training, **found.tests}
         labels = [
             Label(
                 index,
                 ends[index].last if index in ends else math.nan,
                 line.label,
-                _note(runs[line.run]),
+                _note(runs[line.run]) + notes.get(line.run, ""),
             )
             for index, line in enumerate(drawn)
         ]
@@ -84,6 +98,7 @@ def curves(
             write_iterations(panels[-1])
         else:
             panels[-1].set_xlabel(axis.label)
+        mark_empty(panels)
     return figure
 
 
@@ -91,6 +106,14 @@ def _shared_name(drawn: Sequence[Line], metric: str | None) -> str:
     """The output's name, if all lines have one of the same."""
     names = {line.output.partition("#")[0] for line in drawn if line.output}
     return names.pop() if len(names) == 1 else metric or "accuracy"
+
+
+def _constants(rates: Mapping[int, Points]) -> dict[int, float] | None:
+    """Each curve's only value; None where one has several."""
+    values = {index: np.unique(points.y[~np.isnan(points.y)]) for index, points in rates.items()}
+    if any(len(each) > 1 for each in values.values()):
+        return None
+    return {index: float(each[0]) for index, each in values.items()}
 
 
 def _note(run: Run) -> str:
@@ -170,8 +193,6 @@ def _draw_rates(axes: Axes, rates: Mapping[int, Points]) -> None:
     axes.set_title(title)
     axes.set_ylabel("lr")
     lowest, highest = axes.dataLim.intervaly
-    if lowest == highest:
-        axes.set_yticks([lowest])
-    elif 0 < 5 * lowest < highest:  # The usual step is to a tenth.
+    if 0 < 5 * lowest < highest:  # The usual step is to a tenth.
         make_logarithmic(axes)
     axes.yaxis.set_major_formatter(lambda rate, _: f"{rate:g}")

@@ -37,7 +37,7 @@ def final_lines(run: Run) -> tuple[str, ...]:
     `grep -B 3 "Optimization Done"` without other lines between."""
     tests = run.log.test
     last = [row for row in tests if row.iteration == tests[-1].iteration]
-    ends = takewhile(lambda event: event.kind in ENDS, reversed(run.events))
+    ends = takewhile(lambda event: event.kind in ENDS, reversed(run.log.events))
     return (
         *(line for row in last for line in row.lines),
         *(event.line for event in reversed(list(ends))),

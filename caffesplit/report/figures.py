@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,5 +39,18 @@ def save(figure: Figure, path: Path | str, force: bool = False) -> None:
             "Give the picture another ending.",
             Location(str(target)),
         )
-    with replacing(target, force=force) as (staged,), mpl.rc_context(style.RC):
+    with (
+        replacing(target, force=force) as (staged,),
+        mpl.rc_context(style.RC),
+        quiet_fonts(),
+    ):
         figure.savefig(staged)
+
+
+@contextmanager
+def quiet_fonts() -> Iterator[None]:
+    """Keep matplotlib from warning of characters, of a layer's name for one, that its fonts lack:
+    the picture shows a box for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from caffesplit.errors import CaffesplitError
 from caffesplit.metric.history import Array
 from caffesplit.report import kernels
+from caffesplit.report.figures import quiet_fonts
 from caffesplit.report.page_rows import Picture
 from caffesplit.report.page_values import Subject
 from caffesplit.split.plan import LayerPlan
@@ -63,6 +64,7 @@ def _picture(name: str, weights: Array, net: str, plan: LayerPlan | None) -> Pic
     except CaffesplitError as error:
         return Picture(caption=f"The kernels of {name} are not shown: {error.found}.")
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI)
+    with quiet_fonts():
+        figure.savefig(content, format="png", dpi=DPI)
     uri = f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
     return Picture(uri, alt + parts, f"{name} of {net}{parts}, in the last snapshot.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from caffesplit.errors import listed
 from caffesplit.net.graph import Net
@@ -53,15 +54,17 @@ def _of_log(subject: Subject) -> Iterator[tuple[str, str]]:
             f"loss = {log.train[-1].loss:.6g} from iteration {log.diverged_at:,} on",
         )
     again = [row.iteration for row in log.superseded]
-    said = {event.kind: event.value for event in log.events}
+    goes_on = [event.value for event in log.events if event.kind == "resume"]
+    last_run = takewhile(lambda event: event.kind != "start", reversed(log.events))
+    said = {event.kind: event.value for event in last_run}
     if again:
         yield (
             "resumed",
             f"iterations {min(again):,} to {max(again):,} were trained more than once; "
             "the curves show the last time",
         )
-    elif "resume" in said:
-        yield "resumed", f"the log goes on from {said['resume']}"
+    elif goes_on:
+        yield "resumed", f"the log goes on from {goes_on[-1]}"
     planned = subject.solver.max_iter if subject.solver is not None else 0
     place = f"iteration {subject.last_iteration:,}" + (f" of {planned:,}" if planned else "")
     if "fatal" in said:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from caffesplit.report import style
 from caffesplit.report.points import Points
 
 if TYPE_CHECKING:
@@ -44,6 +46,20 @@ def make_logarithmic(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=subdivisions, numticks=8))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def mark_empty(panels: Iterable[Axes]) -> None:
+    """Say in panels where nothing was drawn that this is so, in place of numbers on their axes."""
+    panels = list(panels)
+    empty = [axes for axes in panels if not math.isfinite(axes.dataLim.height)]
+    for axes in empty:
+        axes.set_yticks([])
+        axes.text(
+            0.5, 0.5, "no finite value", transform=axes.transAxes,
+            ha="center", va="center", color=style.QUIET,
+        )  # fmt: skip
+    if empty == panels:
+        panels[-1].set_xticks([])
 
 
 def write_iterations(axes: Axes) -> None:

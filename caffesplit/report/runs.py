@@ -28,8 +28,13 @@ class Run:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """What happened, in the log's order."""
-        return self.log.events
+        """What happened, in the log's order; the end, which solver and tool announce, once."""
+        events = self.log.events
+        return tuple(
+            event
+            for event, before in zip(events, (None, *events), strict=False)
+            if before is None or event.kind != "done" or before.kind != "done"
+        )
 
 
 @dataclass(frozen=True)

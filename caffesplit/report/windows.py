@@ -11,7 +11,13 @@ from caffesplit.errors import NetError
 from caffesplit.metric.trajectory import Window, WindowNorms, WindowScores
 from caffesplit.report import style
 from caffesplit.report.labels import Label, label_ends, panel_height
-from caffesplit.report.panels import draw, legend_above, make_logarithmic, write_iterations
+from caffesplit.report.panels import (
+    draw,
+    legend_above,
+    make_logarithmic,
+    mark_empty,
+    write_iterations,
+)
 from caffesplit.report.points import Array, Points, drawable
 
 if TYPE_CHECKING:
@@ -59,6 +65,7 @@ def tpm_windows(windows: Sequence[WindowScores], bins: int = 10) -> Figure:
         below.set_ylabel("entropy, nats")
         _label(above, names, tpm[-1, order])
         write_iterations(below)
+        mark_empty((above, below))
         figure.align_ylabels()
     return figure
 
@@ -94,6 +101,7 @@ def norms(windows: Sequence[WindowNorms]) -> Figure:
             make_logarithmic(axes)
         _label(axes, names, values[-1])
         write_iterations(axes)
+        mark_empty((axes,))
     return figure
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from caffesplit.formats.output import check_targets, replacing
@@ -17,6 +18,10 @@ FILE = "events.out.tfevents.0.caffesplit"
 
 SNAPSHOTS = 5
 """Of a window that slides over the training: as many steps in each, so that all compare."""
+
+
+TIME_ZONES = timedelta(days=1)
+"""How much earlier than its last line a file may seem to have been written."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ def sliding_windows(iterations: Sequence[int]) -> tuple[Window, ...]:
 def write_events(report: Report, out: Path, force: bool = False) -> tuple[Written, ...]:
     """Write `out/NAME/` with an event file for every experiment that was trained.
 
-    Logs name no year, so a log's last row is given the time its file was written last.
+    Times are the log's own, taken as local time. Where it names no year, they lie in the last one
+    that lets it end before its file was written last.
 
     Raises:
         OutputError: if a file is there already and `force` is false.
@@ -62,10 +68,13 @@ def write_events(report: Report, out: Path, force: bool = False) -> tuple[Writte
 
 
 def _start(subject: Subject) -> float:
-    """The wall time of the log's second 0."""
-    if subject.log is None:
+    """The wall time of the log's second 0. A log without time stamps ends when its file does."""
+    log = subject.log
+    if log is None:
         return 0.0
-    ends = [row.seconds for row in subject.log.train[-1:]]
-    ends += [row.seconds for row in subject.log.test[-1:]]
-    last = max((seconds for seconds in ends if math.isfinite(seconds)), default=0.0)
-    return Path(subject.log.path).stat().st_mtime - last
+    ends = [row.seconds for rows in (log.train, log.test) for row in rows[-1:]]
+    length = max((seconds for seconds in ends if math.isfinite(seconds)), default=0.0)
+    start = max(Path(log.path).stat().st_mtime - length, 0.0)
+    latest = datetime.fromtimestamp(start) + TIME_ZONES
+    stamped = log.zero.time(latest) if log.zero else None
+    return stamped.timestamp() if stamped else start

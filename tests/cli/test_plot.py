@@ -11,8 +11,7 @@ import matplotlib as mpl
 import pytest
 from matplotlib import pyplot as plt
 
-from caffesplit.cli import plot as plot_verb
-from caffesplit.cli import screens
+from caffesplit.cli import logs, screens
 from caffesplit.cli.main import main
 from caffesplit.report.figures import curves
 from caffesplit.report.runs import read_runs
@@ -85,6 +84,47 @@ def test_while_a_log_grows_the_picture_is_drawn_again(plot, train_log, monkeypat
     assert (code, len(out.splitlines())) == (0, 2)
 
 
+def test_a_log_that_has_no_row_yet_is_waited_for(plot, train_log, monkeypatch):
+    monkeypatch.setattr(screens, "INTERVAL", 0.05)
+    text = train_log.read_text()
+    train_log.write_text("")
+    threading.Timer(0.5, train_log.write_text, [text]).start()
+    assert plot(train_log, "--metric", "accuracy") == (
+        0,
+        f"{train_log}.png\n",
+        f"{train_log}: waiting for the first row\n",
+    )
+
+
+def test_a_log_that_ends_without_a_row_is_an_error(plot, train_log, monkeypatch):
+    monkeypatch.setattr(screens, "INTERVAL", 0.05)
+    train_log.write_text("I1121 05:00:00.000001 7 caffe.cpp:197] Use CPU.\n")
+    fatal = "F1121 05:00:00.000002 7 db_lmdb.hpp:15] Check failed\n"
+    threading.Timer(0.5, train_log.write_text, [fatal]).start()
+    code, out, err = plot(train_log)
+    assert (code, out) == (2, "")
+    assert "no line of training or testing among 1 lines" in err
+    assert not train_log.with_name("train.log.png").exists()
+
+
+def test_without_refresh_a_log_that_has_no_row_is_an_error(plot, train_log):
+    train_log.write_text("")
+    code, _, err = plot(train_log, "--no-refresh")
+    assert (code, "the file is empty" in err, "waiting" in err) == (2, True, False)
+
+
+def test_of_watched_logs_one_may_be_replaced_and_one_may_go(plot, train_log, tmp_path, monkeypatch):
+    monkeypatch.setattr(screens, "INTERVAL", 0.05)
+    whole, gone = tmp_path / "whole.log", tmp_path / "gone.log"
+    train_log.rename(whole)
+    for log in (train_log, gone):
+        log.write_text("Iteration 0, loss = 1\n")
+    threading.Timer(0.5, gone.unlink).start()
+    threading.Timer(1, whole.rename, [train_log]).start()
+    code, out, _ = plot(train_log, gone)
+    assert (code, len(out.splitlines())) == (0, 2)
+
+
 def test_no_refresh_draws_a_growing_log_once(plot, train_log):
     train_log.write_text("Iteration 0, loss = 1\n")
     code, out, _ = plot(train_log, "--no-refresh")
@@ -93,7 +133,7 @@ def test_no_refresh_draws_a_growing_log_once(plot, train_log):
 
 def test_a_log_that_nobody_has_written_to_for_long_is_drawn_once(plot, train_log):
     train_log.write_text("Iteration 0, loss = 1\n")
-    long_ago = time.time() - 2 * plot_verb.PATIENCE
+    long_ago = time.time() - 2 * logs.PATIENCE
     os.utime(train_log, (long_ago, long_ago))
     assert len(plot(train_log)[1].splitlines()) == 1
 
@@ -102,7 +142,7 @@ def test_a_window_shows_the_curves():
     figure = plt.figure()
     runs = read_runs([LOGS / "bvlc-1.0.log"])
     screens.Window(figure).draw(lambda shown: curves(runs, figure=shown))
-    assert len(figure.axes) == 3
+    assert len(figure.axes) == 2
     plt.close(figure)
 
 

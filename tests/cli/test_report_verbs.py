@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+from datetime import datetime
+
 import event_files
 import pytest
 import report_tree
@@ -47,7 +51,16 @@ def test_report_says_what_it_could_not_read(tree, tmp_path):
     (broken / "train.log").write_text("nothing\n")
     done = run(report.command, broken, tree / "base", "-o", tmp_path / "report.html")
     assert done.exit_code == 0
-    assert f"{broken}: {broken}/train.log: no line of training or testing" in done.stderr
+    assert f"broken: {broken}/train.log: no line of training or testing" in done.stderr
+
+
+def test_report_of_nothing_that_can_be_read_is_refused(tmp_path):
+    (tmp_path / "train.log").write_text("nothing\n")
+    done = run(report.command, tmp_path / "train.log", "-o", tmp_path / "report.html")
+    assert str(done.exception) == (
+        f"{tmp_path}/train.log: nothing of this can be read, expected an experiment"
+    )
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_tensorboard_writes_a_folder_per_trained_experiment(tree, tmp_path):
@@ -61,10 +74,27 @@ def test_tensorboard_writes_a_folder_per_trained_experiment(tree, tmp_path):
     }
     steps = [step for _, step, _ in found]
     assert steps == sorted(steps)
-    wall_times = [wall_time for wall_time, _, _ in found]
-    log = tree / "base/train.log"
-    assert max(wall_times) == pytest.approx(log.stat().st_mtime)
-    assert max(wall_times) - min(wall_times) == pytest.approx(40.0)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "expected"),
+    [
+        (lambda text: text, "2019-01-02 03:04:05.5"),
+        (lambda text: f"Log file created at: 2016/01/02 03:04:05\n{text}", "2016-01-02 03:04:05.5"),
+        (lambda text: text.replace("I0102", "I20170102"), "2017-01-02 03:04:05.5"),
+        (lambda text: re.sub(r"I0102 \S+ 7 \S+ ", "", text), "2020-01-01"),
+    ],
+    ids=["day and time", "head of the log", "year", "none: when the file was written"],
+)
+def test_wall_times_are_the_logs_own(tmp_path, stamps, expected):
+    log = tmp_path / "train.log"
+    log.write_text(stamps(report_tree.log_text(0.5)))
+    written = datetime.fromisoformat("2020-01-01").timestamp()
+    os.utime(log, (written, written))
+    assert run(tensorboard.command, log, "-o", tmp_path).exit_code == 0
+    (file,) = tmp_path.rglob("*tfevents*")
+    first, _, _ = event_files.read(file.read_bytes())[1][0]
+    assert datetime.fromtimestamp(first) == datetime.fromisoformat(expected)
 
 
 def test_tensorboard_replaces_files_only_with_force(tree, tmp_path):

@@ -260,5 +260,5 @@ def test_help_names_every_verb_in_the_order_of_the_work():
     verbs = [line.split()[0] for line in done.stdout.partition("Commands:\n")[2].splitlines()]
     assert " ".join(verbs) == (
         "tpm norms plan split check train test fold log plot draw kernels report tensorboard "
-        "upgrade convert data demo"
+        "upgrade convert data zoo lsuv run demo"
     )

@@ -123,24 +123,6 @@ def test_a_caffe_that_is_not_there_is_refused(digits_root):
         run(digits_root / "baseline", "--caffe", "nowhere")
 
 
-def test_the_verb_data_writes_the_digits(tmp_path):
-    command = ["digits", str(tmp_path / "sets"), "--train", "60", "--seed", "1"]
-
-    result = CliRunner().invoke(data.command, command, catch_exceptions=False)
-
-    assert result.stdout == (
-        f"{tmp_path}/sets/digits_train_lmdb: 60 images\n"
-        f"{tmp_path}/sets/digits_test_lmdb: 1000 images\n"
-    )
-    assert database.count(tmp_path / "sets/digits_train_lmdb") == 60
-
-
-def test_the_verb_data_refuses_more_images_than_there_are(tmp_path):
-    result = CliRunner().invoke(data.command, ["digits", str(tmp_path), "--train", "798"])
-    assert result.exit_code == 2
-    assert "798 is not in the range 10<=x<=797" in result.stderr
-
-
 def test_force_replaces_an_earlier_runs_snapshots(caffe, digits_root):
     first = run(digits_root / "baseline", "--caffe", caffe)
     with pytest.raises(OutputError, match="snapshots of an earlier run are here"):

@@ -18,7 +18,7 @@ def content(folder) -> list[tuple[bytes, int]]:
 def test_training_and_test_images_are_scikit_learns_own_and_no_image_is_in_both(tmp_path):
     from sklearn.datasets import load_digits
 
-    train, test = digits.write(tmp_path, train_images=797)
+    train, test = digits.write(tmp_path, train_images=797).databases
 
     data = load_digits()
     images = data.images.astype(np.uint8)
@@ -28,23 +28,24 @@ def test_training_and_test_images_are_scikit_learns_own_and_no_image_is_in_both(
 
 
 def test_both_sets_hold_the_classes_in_proportion(tmp_path):
-    for folder, size in zip(digits.write(tmp_path, train_images=300), (300, 1000), strict=True):
+    databases = digits.write(tmp_path, train_images=300).databases
+    for folder, size in zip(databases, (300, 1000), strict=True):
         counts = np.bincount([label for _, label in content(folder)], minlength=10)
         assert counts.sum() == size
         assert abs(counts - size / 10).max() < 0.05 * size / 10 + 1
 
 
 def test_the_seed_alone_chooses_the_test_set(tmp_path):
-    _, small = digits.write(tmp_path / "a", train_images=100, seed=3)
-    _, large = digits.write(tmp_path / "b", train_images=700, seed=3)
-    _, other = digits.write(tmp_path / "c", train_images=700, seed=4)
+    _, small = digits.write(tmp_path / "a", train_images=100, seed=3).databases
+    _, large = digits.write(tmp_path / "b", train_images=700, seed=3).databases
+    _, other = digits.write(tmp_path / "c", train_images=700, seed=4).databases
 
     assert content(small) == content(large)
     assert content(large) != content(other)
 
 
 def test_the_classes_come_in_no_order(tmp_path):
-    train, _ = digits.write(tmp_path)
+    train, _ = digits.write(tmp_path).databases
     labels = [label for _, label in content(train)]
     assert len(set(labels[:50])) == 10
 
@@ -71,7 +72,7 @@ def test_data_sets_that_exist_are_replaced_only_by_force(tmp_path):
 
 
 def test_neither_data_set_is_written_if_one_exists(tmp_path):
-    _, test = digits.write(tmp_path / "old")
+    _, test = digits.write(tmp_path / "old").databases
     (tmp_path / "new").mkdir()
     test.rename(tmp_path / "new" / digits.TEST_LMDB)
 
@@ -83,7 +84,7 @@ def test_neither_data_set_is_written_if_one_exists(tmp_path):
 
 @pytest.mark.parametrize("number", [10, 787, 788, 795, 796, 797])
 def test_any_number_of_training_images_there_are_can_be_had(tmp_path, number):
-    train, test = digits.write(tmp_path, train_images=number)
+    train, test = digits.write(tmp_path, train_images=number).databases
 
     counts = np.bincount([label for _, label in content(train)], minlength=10)
     assert counts.sum() == number

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_disk import mounted
 
 from caffesplit.errors import DatabaseError, OutputError
 from caffesplit.formats import database, schema
@@ -130,18 +129,8 @@ def test_a_write_that_fails_midway_leaves_nothing(tmp_path):
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
     """A folder on a disk of its own, of 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    mount = shutil.which("mount")
-    if (
-        not mount
-        or os.getuid()
-        or subprocess.run([mount, *options], capture_output=True).returncode
-    ):
-        pytest.skip("only root may mount a disk")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with mounted(tmp_path / "disk", "64k") as disk:
+        yield disk
 
 
 @pytest.mark.parametrize("free", [64, 8, 4, 0], ids=lambda free: f"{free} KiB")

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tracemalloc
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,7 @@ def test_events_say_what_happened_between_the_rows():
         trainlog.Event("snapshot", 200, 22.0, "snap_iter_200.caffemodel"),
         trainlog.Event("solverstate", 200, 22.1, "snap_iter_200.solverstate"),
         trainlog.Event("done", 200, 23.0002, ""),
+        trainlog.Event("done", 200, 23.0003, ""),
     )
 
 
@@ -298,6 +300,50 @@ def test_a_divergence_is_an_event_where_it_starts():
     ]
 
 
+@pytest.mark.parametrize("noise", ["", "a foreign line\n"], ids=["columns", "lines"])
+def test_a_divergence_has_the_line_of_its_row(noise):
+    first, *others = (
+        f"I0525 10:00:{second}.000000  42 solver.cpp:228] Iteration {10 * second}, loss = {loss}\n"
+        f"{noise}I0525 10:00:{second}.000000  42 sgd.cpp:1] Iteration {10 * second}, lr = 1\n"
+        for second, loss in [(20, 1), (21, 2), (22, "nan"), (23, "nan"), (24, "nan")]
+    )
+    (event,) = (
+        record
+        for record in trainlog.Parser().feed(first + "".join(others))
+        if isinstance(record, trainlog.Event)
+    )
+    assert event.line == "I0525 10:00:22.000000  42 solver.cpp:228] Iteration 220, loss = nan"
+
+
+LINE = " 10:00:00.250000  1 solver.cpp:1] Iteration 0, loss = 2\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "latest", "time"),
+    [
+        ("I20240611" + LINE, "2000-01-01", "2024-06-11"),
+        ("Log file created at: 2015/06/11 10:00:00\nI0611" + LINE, "2024-01-01", "2015-06-11"),
+        ("I0611" + LINE, "2024-06-12", "2024-06-11"),
+        ("I0611" + LINE, "2024-06-10", "2023-06-11"),
+        ("I0229" + LINE, "2023-12-31", "2020-02-29"),
+        ("I0231" + LINE, "2023-12-31", None),
+    ],
+    ids=["own year", "head", "this year", "last year", "leap year", "no such day"],
+)
+def test_the_time_of_second_0_has_the_year_that_the_log_tells_or_the_last_possible_one(
+    tmp_path, text, latest, time
+):
+    (tmp_path / "train.log").write_text(text)
+    zero = trainlog.read(tmp_path / "train.log").zero
+    expected = datetime.fromisoformat(f"{time} 10:00:00.250000") if time else None
+    assert zero.time(datetime.fromisoformat(latest)) == expected
+
+
+def test_second_0_is_the_start_of_the_training():
+    assert read("bvlc-1.0.log").zero.text == "0611 10:00:01.000000"
+    assert read("no-prefix.log").zero is None
+
+
 def test_a_test_keeps_its_own_lines_and_no_foreign_ones():
     (row,) = read("augmentation-fork.log").test
     assert [line.partition("] ")[2].strip() for line in row.lines] == [
@@ -463,6 +509,64 @@ def test_the_refusal_shows_what_a_log_looks_like(tmp_path):
 def test_what_cannot_be_opened_is_refused(tmp_path, name, reason):
     with pytest.raises(LogError, match=rf"the log cannot be read \({reason}\)"):
         trainlog.read(tmp_path / name)
+
+
+# Growing logs
+
+
+@pytest.mark.parametrize("path", ALL_LOGS, ids=lambda path: path.name)
+@given(data=st.data())
+def test_a_growing_log_reads_at_any_time_as_if_it_were_whole(tmp_path_factory, path, data):
+    content = path.read_bytes()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=5)))
+    log = tmp_path_factory.mktemp("growing") / "train.log"
+    log.touch()
+    growing = trainlog.Growing(log)
+    for start, end in itertools.pairwise([0, *cuts, len(content)]):
+        with log.open("ab") as file:
+            file.write(content[start:end])
+        assert growing.read_on() == (end > start)
+        once = trainlog.Growing(log)
+        once.read_on()
+        assert same(growing.log, once.log)
+    assert not growing.read_on()
+    assert same(growing.log, trainlog.read(log))
+
+
+@pytest.mark.parametrize("lines", [1, 2, 9], ids=["shorter", "of its length", "longer"])
+def test_a_log_that_was_replaced_is_read_anew(tmp_path, lines):
+    path = tmp_path / "train.log"
+    path.write_text("Iteration 0, loss = 1\nIteration 1, loss = 1\n")
+    growing = trainlog.Growing(path)
+    growing.read_on()
+    path.write_text("".join(f"Iteration {place}, loss = 2\n" for place in range(lines)))
+    assert growing.read_on()
+    assert [row.loss for row in growing.log.train] == [2.0] * lines
+
+
+def test_a_gzipped_log_that_has_grown_is_read_anew(tmp_path):
+    path = tmp_path / "train.log.gz"
+    growing = trainlog.Growing(path)
+    for rows in (1, 2):
+        path.write_bytes(
+            gzip.compress(
+                "".join(f"Iteration {place}, loss = 1\n" for place in range(rows)).encode()
+            )
+        )
+        assert growing.read_on()
+        assert not growing.read_on()
+        assert len(growing.log.train) == rows
+
+
+def test_a_growing_log_that_has_gone_keeps_its_rows(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text("Iteration 0, loss = 1\n")
+    growing = trainlog.Growing(path)
+    growing.read_on()
+    path.unlink()
+    with pytest.raises(LogError, match="No such file or directory"):
+        growing.read_on()
+    assert len(growing.log.train) == 1
 
 
 # Laws

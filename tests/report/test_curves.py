@@ -76,7 +76,7 @@ def test_the_legend_says_which_stroke_is_which(runs):
 
 
 def test_without_tests_there_is_no_panel_for_them_and_the_loss_has_the_labels():
-    figure = curves([made_run("a", [2, 1.5]), made_run("b", [2, 1.25])])
+    figure = curves([made_run("a", [2, 1.5], lr=[2, 1]), made_run("b", [2, 1.25], lr=[2, 1])])
     assert titles(figure) == ["Loss", "Learning rate, the same in all runs"]
     assert labels(figure.axes[0]) == ["1.50  a", "1.25  b"]
 
@@ -119,7 +119,7 @@ def test_the_numbers_of_a_logarithmic_axis_are_few_and_plain(losses):
 
 def test_what_is_not_finite_is_left_out_and_the_label_says_since_when():
     run = made_run("a", [2.5, 2.0, NAN, float("inf")], [0.5])
-    loss, accuracy, _ = curves([run]).axes
+    loss, accuracy = curves([run]).axes
     assert_array_equal(loss.lines[0].get_ydata(), [2.5, 2.0, NAN, NAN])
     assert labels(accuracy) == ["0.5  a, diverged at 20"]
 
@@ -137,7 +137,7 @@ def test_a_point_between_gaps_is_a_dot():
 
 def test_a_run_of_one_row_is_drawn_and_its_iteration_written(tmp_path):
     figure = curves([made_run("a", [2.5], [0.5])])
-    assert [axes.lines[1].get_marker() for axes in figure.axes] == ["o"] * 3
+    assert [axes.lines[1].get_marker() for axes in figure.axes] == ["o"] * 2
     assert figure.axes[-1].get_xticks().tolist() == [0]
     figures.save(figure, tmp_path / "a.png")
 
@@ -150,8 +150,7 @@ def test_a_resumed_run_is_one_curve_of_the_later_rows():
 
 
 def test_a_metric_of_ones_own_is_drawn(runs):
-    figure = curves(runs[:1], metric="Class_Accuracy")
-    assert figure.axes[1].get_ylabel() == "lr"
+    assert len(curves(runs[:1], metric="Class_Accuracy").axes) == 1
     figure = curves(renamed("two-test-nets.log", "a"), metric="Class_Accuracy")
     assert titles(figure)[1].startswith("Class_accuracy in tests")
 
@@ -178,7 +177,7 @@ def test_thirty_runs_differ_in_colour_or_dashes_and_their_labels_do_not_touch():
 def test_a_given_figure_is_drawn_anew(runs):
     figure = curves(runs)
     assert curves(runs[:1], figure=figure) is figure
-    assert len(figure.axes) == 3
+    assert len(figure.axes) == 2
     assert len(figure.axes[0].lines) == 2
 
 
@@ -191,7 +190,7 @@ def test_a_long_log_is_thinned_to_what_a_picture_shows():
 
 
 def test_runs_are_drawn_over_epochs_or_time():
-    runs = [made_run("a", [3, 2, 1]), made_run("b", [3, 2, 1])]
+    runs = [made_run(name, [3, 2, 1], lr=[3, 2, 1]) for name in "ab"]
     axes = curves(runs, scale="epoch", epochs=[10, 20]).axes[-1]
     assert axes.get_xlabel() == "epoch"
     assert [line.get_xdata()[-1] for line in axes.lines] == [2, 1]
@@ -205,6 +204,24 @@ def test_a_learning_rate_of_several_runs_is_drawn_once_in_gray():
     assert titles(figure)[-1] == "Learning rate (gray: of several runs)"
     colours = [line.get_color() for line in figure.axes[-1].lines]
     assert colours == [style.QUIET, style.COLOURS[2]]
+
+
+@pytest.mark.parametrize(
+    ("rates", "title", "names"),
+    [
+        ((0.1, 0.1), "Loss at learning rate 0.1", ["a", "b"]),
+        ((0.1, 0.02), "Loss", ["a, lr 0.1", "b, lr 0.02"]),
+        ((0.1, NAN), "Loss at learning rate 0.1", ["a", "b"]),
+        ((NAN, NAN), "Loss", ["a", "b"]),
+    ],
+)
+def test_a_learning_rate_that_no_run_changes_is_written_and_not_drawn(rates, title, names):
+    runs = [
+        made_run(name, [3, 2], [0.5, 0.6], lr=rate) for name, rate in zip("ab", rates, strict=True)
+    ]
+    figure = curves(runs)
+    assert titles(figure) == [title, "Accuracy in tests"]
+    assert [label.split("  ")[1] for label in labels(figure.axes[1])] == names
 
 
 def test_a_learning_rate_that_falls_to_a_tenth_has_a_logarithmic_axis():

@@ -37,6 +37,12 @@ def test_a_picture_is_replaced_only_with_force(tmp_path):
     assert path.read_text() != "mine"
 
 
+def test_a_character_that_no_font_has_is_a_box_and_no_warning(tmp_path):
+    figure = Figure()
+    figure.text(0, 0, "\ue000")
+    figures.save(figure, tmp_path / "figure.png")
+
+
 def test_matplotlib_is_loaded_when_a_figure_is_drawn_and_not_before():
     program = (
         "import sys; from caffesplit.report import figures, tables; "

@@ -137,6 +137,15 @@ def test_pointing_at_a_curve_shows_its_values(opened):
     assert text.startswith("baseiteration 400test accuracy 0.5")
 
 
+def test_no_button_sends_a_chart_away(opened):
+    draw_all(opened)
+    titles = opened.execute_script(
+        "return [...document.querySelectorAll('.modebar-btn')].map((each) => each.dataset.title)"
+    )
+    own = ["Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"]
+    assert titles == 2 * own
+
+
 def test_a_run_that_is_unchecked_disappears_from_every_chart(opened):
     before = points(opened, "output")
     box(opened, 1).click()

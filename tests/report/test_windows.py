@@ -95,6 +95,15 @@ def test_a_norm_that_is_not_finite_is_left_out(tmp_path):
     figures.save(figure, tmp_path / "a.png")
 
 
+def test_a_panel_without_any_finite_value_says_so_and_has_no_numbers():
+    (axes,) = norms([norm(0, 10, (NAN, NAN))]).axes
+    assert labels(axes) == ["conv1", "no finite value"]
+    assert (len(axes.get_xticks()), len(axes.get_yticks())) == (0, 0)
+    tpm, entropy = tpm_windows([window(0, 10, 5, conv1=[NAN])]).axes
+    assert labels(entropy) == ["no finite value"]
+    assert (len(tpm.get_yticks()) > 0, len(entropy.get_xticks()) > 0) == (True, True)
+
+
 @pytest.mark.parametrize("draw", [tpm_windows, norms])
 def test_without_layers_there_is_nothing_to_draw(draw):
     empty = norm(0, 10) if draw is norms else window(0, 10, 5)

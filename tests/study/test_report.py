@@ -176,6 +176,18 @@ def test_a_run_that_diverged_or_was_resumed_has_a_warning(tree):
     assert {("longer1", "resumed"), ("random1", "diverged")} <= set(kinds(read([tree]).subjects))
 
 
+@pytest.mark.parametrize(
+    "end", ["Optimization stopped early.", "Check failed: error == cudaSuccess"]
+)
+def test_how_a_run_ended_that_was_resumed_is_of_no_interest(tree, end):
+    text = report_tree.log_text(0.7, end="")
+    last = text.splitlines()[-1].partition(" 7 ")[0]
+    ended = f"{text}F{last[1:]} 7 solver.cpp:1] {end}\n{report_tree.log_text(0.7)}"
+    (tree / "longer1/train.log").write_text(ended)
+    assert ("longer1", "resumed") in (found := kinds(read([tree]).subjects))
+    assert not {("longer1", "unfinished"), ("longer1", "crashed")} & set(found)
+
+
 def test_a_snapshot_that_is_missing_among_others_has_a_warning(tree):
     solver = tree / "base/solver.prototxt"
     solver.write_text(solver.read_text() + "snapshot: 100\n")

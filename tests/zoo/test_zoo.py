@@ -11,6 +11,7 @@ from caffesplit.engines import caffe_binary, job
 from caffesplit.errors import NetError, OutputError
 from caffesplit.formats import database, prototxt
 from caffesplit.net import check, graph
+from caffesplit.net.solver_rules import check_solver
 from caffesplit.net.sources import named_paths
 
 
@@ -27,12 +28,24 @@ def test_an_experiment_names_its_files_from_the_root(tmp_path):
     ]
 
 
-def test_only_paths_are_changed(tmp_path):
-    zoo.write("digits", tmp_path / "digits", tmp_path, tmp_path / "data")
+def test_all_that_a_net_reads_is_taken_from_its_data_folder(tmp_path):
+    loaded = experiment.load(zoo.write("resnet20", tmp_path / "exp", tmp_path, tmp_path / "sets"))
+
+    assert [path for _, path in named_paths(loaded.net.layers)] == [
+        "sets/cifar100_mean.binaryproto",
+        "sets/cifar100_train_lmdb",
+        "sets/cifar100_mean.binaryproto",
+        "sets/cifar100_test_lmdb",
+    ]
+
+
+@pytest.mark.parametrize("net", zoo.NAMES)
+def test_only_paths_are_changed(tmp_path, net):
+    zoo.write(net, tmp_path / net, tmp_path, tmp_path / "data")
 
     for name in zoo.FILES:
-        original = (files("caffesplit.zoo") / "digits" / name).read_bytes()
-        assert (tmp_path / "digits" / name).read_bytes() == original
+        original = (files("caffesplit.zoo") / net / name).read_bytes()
+        assert (tmp_path / net / name).read_bytes() == original
 
 
 @pytest.mark.parametrize("name", zoo.NAMES)
@@ -45,12 +58,17 @@ def test_every_net_is_legal(tmp_path, name):
     deploy = graph.build(prototxt.load(loaded.deploy_path))
     assert not check.check_net(loaded.net)
     assert not check.check_net(deploy)
+    assert not check_solver(loaded.solver_tree)
+    loaded.check_tests()
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path):
     with pytest.raises(NetError) as caught:
         zoo.write("alexnet", tmp_path / "exp", tmp_path, tmp_path)
-    assert str(caught.value) == 'no net "alexnet" in the zoo, expected one of digits'
+    assert str(caught.value) == (
+        'no net "alexnet" in the zoo, expected one of fitnet4, resnet20, allcnn, inception_small, '
+        "digits"
+    )
 
 
 def test_files_that_exist_are_replaced_only_by_force(tmp_path):

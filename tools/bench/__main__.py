@@ -19,8 +19,8 @@ import numpy as np
 
 from tools.bench import vgg
 
-BENCHMARKS = ("tpm", "memory", "splice", "fold", "plot", "log", "startup")
-WITHOUT_MODELS = {"plot", "log", "startup"}
+BENCHMARKS = ("tpm", "memory", "splice", "fold", "plot", "log", "data", "startup")
+WITHOUT_MODELS = {"plot", "log", "data", "startup"}
 SNAPSHOTS = 4
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

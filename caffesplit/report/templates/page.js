@@ -4,7 +4,7 @@
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
   const COLOURS = 7;
   const PANEL = 250;       // Least width of a histogram.
-  const PANEL_HEIGHT = 165;
+  const PANEL_HEIGHT = 180;
   const hidden = new Set();
   const drawn = new Set();
 
@@ -110,16 +110,17 @@
       chart.style.height = `${height}px`;
       const layout = { ...base(), height, bargap: 0.08, annotations: [], shapes: [],
                        margin: { l: 40, r: 12, t: 8, b: 36 } };
-      const gap = 0.06, width = (1 - gap * (columns - 1)) / columns;
+      const gap = 0.08, width = (1 - gap * (columns - 1)) / columns;
       const bars = layers.map((layer, place) => {
         const column = place % columns, row = Math.floor(place / columns);
         const left = column * (width + gap), top = 1 - row / rows;
         const end = place === 0 ? "" : String(place + 1);
-        const body = [top - 0.78 / rows, top - 0.3 / rows];
+        const body = [top - 0.75 / rows, top - 0.28 / rows];
+        const titled = (text) => ({ title: { text, font: { size: 11 }, standoff: 2 }, tickfont: { size: 11 } });
         layout[`xaxis${end}`] = axis({ domain: [left, left + width], anchor: `y${end}`, range: [0, 1],
-          dtick: 0.5, showgrid: false, fixedrange: true, tickfont: { size: 11 } });
+          dtick: 0.5, showgrid: false, fixedrange: true, ...titled("TPM") });
         layout[`yaxis${end}`] = axis({ domain: body, anchor: `x${end}`, rangemode: "tozero", nticks: 4,
-          tickformat: ",d", fixedrange: true, tickfont: { size: 11 } });
+          tickformat: ",d", fixedrange: true, ...titled("kernels") });
         layout.annotations.push({
           xref: "paper", yref: "paper", x: left, y: body[1], xanchor: "left", yanchor: "bottom",
           showarrow: false, align: "left", font: { size: 12 },
@@ -145,7 +146,8 @@
     drawn.add(chart);
     return Plotly.react(chart, traced, layout, {
       responsive: chart.dataset.chart !== "tpm", displaylogo: false,
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      // Named one by one, for Plotly has some that send the chart away.
+      modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
       displayModeBar: chart.dataset.chart === "tpm" ? false : "hover",
     });
   }
