@@ -1,4 +1,4 @@
-"""Packaging of caffesplit. `pip install .` installs the core, `.[all]` everything but torch and ray."""
+"""Packaging of caffesplit. `pip install .` installs the core, `.[all]` all but torch and ray."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ EXTRAS = {
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})
 EXTRAS["cluster"] = ["ray>=2.9"]
-EXTRAS["torch"] = ["torch>=2.1"]
+EXTRAS["torch"] = ["lmdb>=1.4", "pillow>=9", "torch>=2.1"]
 EXTRAS["dev"] = [
     "grpcio-tools>=1.60",
     "hypothesis>=6.90",

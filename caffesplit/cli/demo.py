@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from caffesplit.cli import options
+
+if TYPE_CHECKING:
+    from caffesplit.engines.choice import Engine
 
 
 @click.command(short_help="The whole main job on bundled real data, in minutes.")
 @click.argument(
     "folder", default="demo", type=click.Path(file_okay=False, path_type=Path), metavar="[DIR]"
 )
-@click.option("--caffe", "caffe_path", metavar="PATH", help="The Caffe binary [found by itself].")
+@options.engine
 @options.force
-def command(folder: Path, caffe_path: str | None, force: bool) -> None:
+def command(folder: Path, engine: Engine, force: bool) -> None:
     """Train a small net on handwritten digits, split it by TPM twice, and compare with controls.
 
     Everything lands in DIR [demo]; look at curves.png and tpm.png there.
     """
     from caffesplit import experiment
     from caffesplit.cli.progress import training
-    from caffesplit.engines import caffe_binary, job
+    from caffesplit.engines import job
     from caffesplit.study import demo
-
-    caffe = caffe_binary.find(caffe_path)
 
     def train(path: Path) -> None:
         loaded = experiment.load(path, folder)
         with training(loaded.name, loaded.solver.max_iter) as observe:
-            outcome = caffe_binary.train(job.prepare(loaded), caffe, observe)
+            outcome = engine.train(job.prepare(loaded), observe)
         if outcome.stopped:
             raise click.Abort
 

@@ -12,9 +12,9 @@ import click
 from caffesplit.errors import CaffesplitError
 
 VERBS = (
-    *("tpm", "norms", "plan", "split", "check", "train", "test", "fold", "log", "plot"),
-    *("draw", "kernels", "report", "tensorboard", "upgrade", "convert", "data", "zoo"),
-    *("lsuv", "run", "demo"),
+    *("tpm", "norms", "plan", "split", "check", "train", "test", "time", "fold", "log", "plot"),
+    *("draw", "kernels", "report", "tensorboard", "upgrade", "convert", "data", "zoo", "lsuv"),
+    *("run", "demo"),
 )
 """In the order of the work; each is a module of this package with a `command`."""
 

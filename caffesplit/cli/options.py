@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -76,6 +76,43 @@ root = click.option(
 )
 
 force = click.option("--force", is_flag=True, help="Replace outputs that exist already.")
+
+
+def engine(function: F) -> F:
+    """The options that choose an engine, handed on as one argument."""
+
+    @click.option(
+        "--engine",
+        "name",
+        type=click.Choice(["auto", "caffe", "torch"]),
+        default="auto",
+        show_default=True,
+        help="What computes; auto is Caffe where there is one, else PyTorch.",
+    )
+    @click.option(
+        "--caffe",
+        metavar="PATH",
+        help="The Caffe binary [$CAFFE, $CAFFE_ROOT, PATH, or what install_caffe.py brought].",
+    )
+    @click.option(
+        "--precision",
+        type=click.Choice(["float32", "tf32", "bfloat16"]),
+        default="float32",
+        show_default=True,
+        help="Of PyTorch's matrix products; Caffe's own is float32.",
+    )
+    @functools.wraps(function)
+    def with_engine(
+        *args: Any, name: str, caffe: str | None, precision: str, **kwargs: Any
+    ) -> None:
+        from caffesplit.engines.choice import choose
+
+        function(*args, engine=choose(name, caffe, precision), **kwargs)
+
+    return cast(F, with_engine)
+
+
+gpu = click.option("--gpu", metavar="IDS", help="GPUs, as Caffe takes them: 0 or 0,1 or all.")
 
 snapshots = click.option(
     "--snapshots",

@@ -10,6 +10,7 @@ import click
 from caffesplit.cli import options
 
 if TYPE_CHECKING:
+    from caffesplit.engines.choice import Engine
     from caffesplit.engines.testing import Test
     from caffesplit.experiment import Experiment
 
@@ -33,13 +34,8 @@ STARTS = ("folded.caffemodel", "init.caffemodel")
     metavar="N",
     help=f"Batches [the solver's test_iter; {ITERATIONS} for a NET].",
 )
-@click.option(
-    "--caffe",
-    "caffe_path",
-    metavar="PATH",
-    help="The Caffe binary [$CAFFE, $CAFFE_ROOT, PATH, or what tools/install_caffe.py brought].",
-)
-@click.option("--gpu", metavar="ID", help="The GPU.")
+@options.engine
+@options.gpu
 @options.json_output
 @options.snapshots
 @options.root
@@ -48,7 +44,7 @@ def command(
     target: Path,
     weights: str | None,
     iterations: int | None,
-    caffe_path: str | None,
+    engine: Engine,
     gpu: str | None,
     json_path: str | None,
     snapshots: str | None,
@@ -60,11 +56,10 @@ def command(
     This is `caffe test`, with the batches, the states and the folder that the solver asks for.
     """
     from caffesplit.cli.progress import steps
-    from caffesplit.engines import caffe_binary, testing
+    from caffesplit.engines import testing
     from caffesplit.experiment import load
     from caffesplit.study.files import is_net
 
-    caffe = caffe_binary.find(caffe_path)
     if is_net(target):
         if weights is None:
             raise click.UsageError(f"{target} is a net: give its weights, --weights FILE.")
@@ -78,7 +73,7 @@ def command(
     results: list[dict[str, Any]] = []
     for test in tests:
         with steps(f"testing {test.net.name}") as progress:
-            outputs = testing.run(test, caffe, progress)
+            outputs = engine.test(test, progress)
         if len(tests) > 1:
             click.echo(f"test net #{len(results)}: {test.net}")
         click.echo(f"total loss = {outputs.loss:g}")

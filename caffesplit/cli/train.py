@@ -1,7 +1,8 @@
-"""`caffesplit train`: train an experiment with the real Caffe."""
+"""`caffesplit train`: train an experiment, with the real Caffe or with PyTorch."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 from caffesplit.cli import options
 
 if TYPE_CHECKING:
+    from caffesplit.engines.choice import Engine
     from caffesplit.engines.job import Outcome
 
 STOPPED = 130
@@ -20,20 +22,8 @@ file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command(short_help="Train an experiment.")
 @options.experiment
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "caffe"]),
-    default="auto",
-    show_default=True,
-    help="What trains; auto is caffe.",
-)
-@click.option(
-    "--caffe",
-    "caffe_path",
-    metavar="PATH",
-    help="The Caffe binary [$CAFFE, $CAFFE_ROOT, PATH, or what tools/install_caffe.py brought].",
-)
-@click.option("--gpu", metavar="IDS", help="GPUs, as Caffe takes them: 0 or 0,1 or all.")
+@options.engine
+@options.gpu
 @click.option("--weights", type=file, metavar="FILE", help="Start from a caffemodel.")
 @click.option("--snapshot", type=file, metavar="FILE", help="Go on from a solverstate.")
 @click.option(
@@ -53,8 +43,7 @@ file = click.Path(exists=True, dir_okay=False, path_type=Path)
 def command(
     context: click.Context,
     exp: str,
-    engine: str,
-    caffe_path: str | None,
+    engine: Engine,
     gpu: str | None,
     weights: Path | None,
     snapshot: Path | None,
@@ -62,24 +51,30 @@ def command(
     force: bool,
     root: str | None,
 ) -> None:
-    """Train EXP with Caffe, from its init.solverstate or init.caffemodel where it has one.
+    """Train EXP from its init.solverstate or init.caffemodel where it has one.
 
     The log goes to EXP/train.log as Caffe prints it. A run that goes on from a snapshot is
     appended; otherwise an earlier log is kept as train.log.1, train.log.2 …. Snapshots of an
     earlier run, or later ones than that it goes on from, are replaced with --force alone. Ctrl-C
-    lets Caffe take a snapshot and stop, a second one kills it.
+    takes a snapshot and stops, a second one kills the run.
+
+    With --engine torch, several GPUs or machines train together under torchrun, each with a batch
+    of its own, as Caffe's --gpu 0,1: torchrun --nproc_per_node=2 -m caffesplit train EXP --engine
+    torch.
     """
     from caffesplit import experiment
     from caffesplit.cli.progress import training
-    from caffesplit.engines import caffe_binary, job
+    from caffesplit.engines import job
 
     loaded = experiment.load(exp, root)
-    caffe = caffe_binary.find(caffe_path)
     planned = job.prepare(
         loaded, weights=weights, snapshot=snapshot, gpu=gpu, log=log_path, force=force
     )
+    if not _is_first():
+        engine.train(planned, lambda record: None)
+        return
     with training(loaded.name, loaded.solver.max_iter) as observe:
-        outcome = caffe_binary.train(planned, caffe, observe)
+        outcome = engine.train(planned, observe)
     click.echo(f"{loaded.name}: {summary(outcome)}")
     click.echo(f"log: {_shown(planned.log)}")
     if outcome.snapshots:
@@ -87,6 +82,11 @@ def command(
     if outcome.stopped:
         click.echo("stopped before its end; --snapshot with the .solverstate beside it goes on")
         context.exit(STOPPED)
+
+
+def _is_first() -> bool:
+    """Whether this process is alone, or the first of those that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def summary(outcome: Outcome) -> str:

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
-from caffesplit.engines import install
+from caffesplit.engines import install, running
 from caffesplit.engines.job import Job, Outcome
+from caffesplit.engines.running import Observer
 from caffesplit.engines.watch import Watch
-from caffesplit.errors import CaffesplitError, EngineError, Location, TrainingError
-from caffesplit.formats.trainlog import Record
-
-Observer = Callable[[Record], None]
-"""Called with every row and event of the log, as soon as it is complete."""
+from caffesplit.errors import CaffesplitError, EngineError, Location
 
 PIECE = 1 << 16
 """Bytes of the log read at a time, at most."""
-
-SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
-"""Passed on. Caffe by itself takes a snapshot and stops on SIGINT, takes one on SIGHUP."""
 
 LOGGING = {"GLOG_logtostderr": "1", "GLOG_minloglevel": "0"}
 """Everything to stderr, even where the user's environment keeps pycaffe quiet."""
@@ -84,23 +75,16 @@ def train(job: Job, caffe: Path, observe: Observer = lambda record: None) -> Out
     """
     start = time.monotonic()
     with (
-        _alone(job.solver),
+        running.alone(job.solver),
         _started(job, caffe) as process,
         Watch(job.log, job.goes_on) as watch,
     ):
         status = _followed(process, watch, observe)
         if watch.diverged_at is not None:
-            raise _diverged(job, watch)
+            raise running.diverged(job, watch)
         if status != 0 or not watch.trained:
             raise _crashed(job, caffe, watch, status)
-        return Outcome(
-            watch.iterations,
-            watch.loss,
-            watch.accuracy,
-            time.monotonic() - start,
-            watch.stopped,
-            tuple(job.root / path for path in watch.snapshots),
-        )
+        return running.outcome(job, watch, start)
 
 
 def _named(origin: str, name: str) -> Path:
@@ -128,29 +112,9 @@ def _command(job: Job, caffe: Path) -> list[str]:
 
 
 @contextmanager
-def _alone(solver: Path) -> Iterator[None]:
-    """Keep a second training of the same solver from starting meanwhile."""
-    with solver.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise EngineError(
-                "this solver is being trained with already",
-                "one training at a time",
-                "Wait for its end, or stop it: both would write the same snapshots.",
-                Location(str(solver)),
-            ) from error
-        except OSError:
-            # Some network file systems have no locks.
-            pass
-        yield
-
-
-@contextmanager
 def _started(job: Job, caffe: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Caffe at work on the job; what is left of it in the end is killed."""
-    for path in job.replaced:
-        path.unlink(missing_ok=True)
+    running.remove_replaced(job)
     try:
         process = subprocess.Popen(
             _command(job, caffe),
@@ -178,7 +142,7 @@ def _started(job: Job, caffe: Path) -> Iterator[subprocess.Popen[bytes]]:
 def _followed(process: subprocess.Popen[bytes], watch: Watch, observe: Observer) -> int:
     """Follow Caffe to its end, or to where it is hopeless; return its exit status."""
     assert process.stdout is not None
-    with _passing_signals_on(process):
+    with running.handling(_passing_on(process)):
         while piece := os.read(process.stdout.fileno(), PIECE):
             for record in watch.feed(piece):
                 observe(record)
@@ -190,25 +154,16 @@ def _followed(process: subprocess.Popen[bytes], watch: Watch, observe: Observer)
     return status
 
 
-@contextmanager
-def _passing_signals_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Pass signals to Caffe instead of ending on them, where this is the main thread."""
+def _passing_on(process: subprocess.Popen[bytes]) -> Callable[[int], None]:
+    """A handler that passes signals to Caffe; it kills it on the second SIGINT."""
     interrupts = 0
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
+    def pass_on(number: int) -> None:
         nonlocal interrupts
         interrupts += number == signal.SIGINT
         _send(process, signal.SIGKILL if interrupts > 1 else number)
 
-    passed = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    if threading.current_thread() is not threading.main_thread():
-        passed = []
-    before = {number: signal.signal(number, pass_on) for number in passed}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return pass_on
 
 
 def _send(process: subprocess.Popen[bytes], number: int) -> None:
@@ -218,29 +173,16 @@ def _send(process: subprocess.Popen[bytes], number: int) -> None:
             os.killpg(process.pid, number)
 
 
-def _diverged(job: Job, watch: Watch) -> TrainingError:
-    return TrainingError(
-        f"training diverged: the loss is {watch.loss:g} since iteration {watch.diverged_at}",
-        "a loss that falls",
-        f"Lower base_lr in {job.solver}, or set clip_gradients.",
-        Location(str(job.log)),
-    )
-
-
 def _crashed(job: Job, caffe: Path, watch: Watch, status: int) -> CaffesplitError:
-    words = "\n".join(f"    {line}" for line in watch.last_words.splitlines())
-    at = Location(str(job.log))
-    if NO_GPU in words:
+    if NO_GPU in watch.last_words:
         return EngineError(
             "this Caffe was built without CUDA, and is asked for a GPU",
             "solver_mode: CPU, and no --gpu",
-            f"Set it in {job.solver}, or name a Caffe with CUDA (this is {caffe}).\n{words}",
-            at,
+            f"Set it in {job.solver}, or name a Caffe with CUDA (this is {caffe}).\n"
+            + running.quoted(watch.last_words),
+            Location(str(job.log)),
         )
     how = f"exit status {status}"
     if status < 0 and status != -signal.SIGABRT:
         how = f"killed by {signal.Signals(-status).name}"
-    when = f"after iteration {watch.iterations}" if watch.iterations else "before any training"
-    if not words:
-        words = f"    (it said nothing; this is {caffe})"
-    return TrainingError(f"Caffe ended {when} ({how}); its last words:", "", words, at)
+    return running.crashed(job, watch, "Caffe", how, f"(it said nothing; this is {caffe})")

@@ -6,6 +6,7 @@ import codecs
 import math
 import re
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -80,12 +81,8 @@ class Watch:
 
     @property
     def last_words(self) -> str:
-        """What the log says last: a fatal error with the lines before it, without the trace."""
-        words = [line for line in self._words if line.strip() and not line.startswith(_TRACE)]
-        for i, line in enumerate(words):
-            if fatal(line):
-                return "\n".join(words[max(0, i - CONTEXT) :])
-        return "\n".join(words[-CONTEXT - 1 :])
+        """What the log says last."""
+        return last_words(self._words)
 
     def _noted(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
         for record in records:
@@ -115,6 +112,15 @@ class Watch:
             self.stopped = True
         elif event.kind == "done":
             self.done = True
+
+
+def last_words(lines: Iterable[str]) -> str:
+    """What Caffe said last: a fatal error with the lines before it, without the trace."""
+    words = [line for line in lines if line.strip() and not line.startswith(_TRACE)]
+    for i, line in enumerate(words):
+        if fatal(line):
+            return "\n".join(words[max(0, i - CONTEXT) :])
+    return "\n".join(words[-CONTEXT - 1 :])
 
 
 def accuracy(row: TestRow, otherwise: float | None = None) -> float | None:

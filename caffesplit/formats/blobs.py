@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 from dataclasses import dataclass, replace
 from math import prod
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -27,6 +28,7 @@ from caffesplit.formats.wire import (
     encode_length,
     encode_varint,
     expect_wire,
+    open_map,
     signed,
 )
 
@@ -92,6 +94,18 @@ class BlobRecord:
         flat = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, self.dtype), *parts])
         flat.flags.writeable = False
         return flat.reshape(self.shape)
+
+
+def read_blob(path: Path | str) -> Array:
+    """The values in a file that is one BlobProto: a mean, an infogain matrix.
+
+    Raises:
+        WeightsError: if it cannot be read, is damaged or of another kind.
+    """
+    buffer = open_map(path)
+    file = WireFile(str(path), buffer)
+    whole = Field(number=0, wire=LENGTH, offset=0, start=0, end=file.size)
+    return index_blob(file, whole, Location(str(path))).array(buffer)
 
 
 def index_blob(file: WireFile, field: Field, at: Location) -> BlobRecord:

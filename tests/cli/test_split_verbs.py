@@ -259,6 +259,6 @@ def test_help_names_every_verb_in_the_order_of_the_work():
     done = caffesplit("--help")
     verbs = [line.split()[0] for line in done.stdout.partition("Commands:\n")[2].splitlines()]
     assert " ".join(verbs) == (
-        "tpm norms plan split check train test fold log plot draw kernels report tensorboard "
+        "tpm norms plan split check train test time fold log plot draw kernels report tensorboard "
         "upgrade convert data zoo lsuv run demo"
     )

@@ -12,10 +12,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from caffesplit.cli import data, progress, train
+from caffesplit.cli import progress, train
 from caffesplit.engines.job import Outcome
 from caffesplit.errors import EngineError, NetError, OutputError
-from caffesplit.formats import database
 from caffesplit.formats.trainlog import TrainRow
 
 

@@ -1,0 +1,107 @@
+"""What the engines share: one training of a solver at a time, signals, and how a run ended."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from caffesplit.engines.job import Job, Outcome
+from caffesplit.engines.watch import Watch
+from caffesplit.errors import EngineError, Location, TrainingError
+from caffesplit.formats.trainlog import Record
+
+Observer = Callable[[Record], None]
+"""Called with every row and event of the log, as soon as it is complete."""
+
+SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+"""Those that a run handles: Caffe takes a snapshot and stops on SIGINT, takes one on SIGHUP."""
+
+
+@contextmanager
+def alone(solver: Path) -> Iterator[None]:
+    """Keep a second training of the same solver from starting meanwhile.
+
+    Raises:
+        EngineError: if it is at work already.
+    """
+    with solver.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EngineError(
+                "this solver is being trained with already",
+                "one training at a time",
+                "Wait for its end, or stop it: both would write the same snapshots.",
+                Location(str(solver)),
+            ) from error
+        except OSError:
+            # Some network file systems have no locks.
+            pass
+        yield
+
+
+@contextmanager
+def handling(handler: Callable[[int], None]) -> Iterator[None]:
+    """Give signals to `handler` instead of ending on them, where this is the main thread."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        handler(number)
+
+    handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+        handled = []
+    before = {number: signal.signal(number, handle) for number in handled}
+    try:
+        yield
+    finally:
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
+
+
+def remove_replaced(job: Job) -> None:
+    """Remove the files of an earlier run that this one replaces."""
+    for path in job.replaced:
+        path.unlink(missing_ok=True)
+
+
+def outcome(job: Job, watch: Watch, start: float) -> Outcome:
+    """What the log of a run tells that began at `start` (time.monotonic)."""
+    return Outcome(
+        watch.iterations,
+        watch.loss,
+        watch.accuracy,
+        time.monotonic() - start,
+        watch.stopped,
+        tuple(job.root / path for path in watch.snapshots),
+    )
+
+
+def diverged(job: Job, watch: Watch) -> TrainingError:
+    """The error of a run whose loss is no number any more, or saturated to its end."""
+    return TrainingError(
+        f"training diverged: the loss is {watch.loss:g} since iteration {watch.diverged_at}",
+        "a loss that falls",
+        f"Lower base_lr in {job.solver}, or set clip_gradients.",
+        Location(str(job.log)),
+    )
+
+
+def crashed(job: Job, watch: Watch, who: str, how: str, otherwise: str) -> TrainingError:
+    """The error of a run that ended in the middle: the last words of its log, or `otherwise`."""
+    when = f"after iteration {watch.iterations}" if watch.iterations else "before any training"
+    return TrainingError(
+        f"{who} ended {when} ({how}); its last words:",
+        "",
+        quoted(watch.last_words or otherwise),
+        Location(str(job.log)),
+    )
+
+
+def quoted(words: str) -> str:
+    return "\n".join(f"    {line}" for line in words.splitlines())

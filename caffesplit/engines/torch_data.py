@@ -1,0 +1,264 @@
+"""Data layers: where their batches come from, in Caffe's order.
+
+    source(layer, "TRAIN", root, random).next()  →  {"data": (N, C, H, W), "label": (N,)}
+
+Every source is strictly sequential and starts over at its end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice, repeat
+from math import prod
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from caffesplit.engines.caffe_random import Random, endless
+from caffesplit.engines.torch_data_dummy import Dummy
+from caffesplit.engines.torch_data_hdf5 import Rows
+from caffesplit.engines.torch_data_images import Images, decoded, read_image
+from caffesplit.engines.torch_data_transform import Image, Transform
+from caffesplit.errors import CaffesplitError, DatabaseError, Location, NetError
+from caffesplit.formats import database
+from caffesplit.formats.lmdb_pages import Pages
+from caffesplit.net.graph import Layer
+
+Batch = dict[str, torch.Tensor]
+
+SMALL = 1 << 14
+"""Values in a batch that is made sooner than handed over from another thread."""
+
+LMDB = 1
+"""DataParameter.DB"""
+
+
+class Source(Protocol):
+    """A data layer's batches: blob name → float32 tensor; `shapes` are the first one's."""
+
+    shapes: dict[str, tuple[int, ...]]
+
+    def next(self) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of the items that one of several processes takes: every `count`-th."""
+
+    rank: int = 0
+    count: int = 1
+
+
+ALONE = Share()
+
+
+def source(layer: Layer, phase: str, root: Path, random: Random, share: Share = ALONE) -> Source:
+    """The batches of a data layer.
+
+    Its paths start from `root`; `random` is the net's, which data layers draw their seeds from in
+    the order of the layers. `share` counts in TRAIN only: tests are run by the first process.
+
+    Raises:
+        NetError: if nothing can feed the layer, or its parameters do not fit each other.
+        DatabaseError: if its data is missing or damaged.
+    """
+    return SOURCES[layer.type](layer, phase, root, random, share if phase == "TRAIN" else ALONE)
+
+
+def _data(layer: Layer, phase: str, root: Path, random: Random, share: Share) -> Source:
+    param = layer.message.data_param
+    folder = root / param.source
+    if param.backend != LMDB:
+        raise _leveldb(layer, folder)
+    transform = Transform(layer, phase, root, random)
+    if not database.count(folder):
+        raise DatabaseError("an LMDB without records", "one image at least", "", _at(folder))
+    transform.reseed()
+    stream = _datums(folder, share, _forced_color(layer))
+    return Images(layer, stream, _batch_size(layer, param), transform)
+
+
+def _datums(folder: Path, share: Share, color: bool | None) -> Iterator[tuple[Image, int]]:
+    """Image and label of every record of the share, without end."""
+    rounds = repeat(Pages(folder / database.DATA_FILE))
+    records = chain.from_iterable(rounds)
+    for key, value in islice(records, share.rank, None, share.count):
+        datum = database.parse(key, value, folder)
+        if datum.encoded:
+            at = Location(f"{folder}: record {key.decode(errors='replace')!r}")
+            yield decoded(datum.data, color, at), datum.label
+        else:
+            yield database.pixels(datum), datum.label
+
+
+def _forced_color(layer: Layer) -> bool | None:
+    param = layer.message.transform_param
+    if param.force_color and param.force_gray:
+        raise NetError(
+            f"layer {layer.name!r} with force_color and force_gray", "one of them",
+            at=layer.location,
+        )  # fmt: skip
+    return bool(param.force_color) if param.force_color or param.force_gray else None
+
+
+def _leveldb(layer: Layer, folder: Path) -> CaffesplitError:
+    if (folder / database.DATA_FILE).is_file():
+        return NetError(
+            f"layer {layer.name!r} reads a LevelDB, by default, and its source is an LMDB",
+            "backend: LMDB",
+            "Write that into its data_param.",
+            layer.location,
+        )
+    return NetError(
+        f"layer {layer.name!r} reads a LevelDB",
+        "backend: LMDB",
+        "Write the images into an LMDB, name it in `source` and set `backend: LMDB`:\n"
+        f"    convert_imageset --backend=lmdb ROOT/ LIST {folder.name}_lmdb",
+        layer.location,
+    )
+
+
+def _image_data(layer: Layer, phase: str, root: Path, random: Random, share: Share) -> Source:
+    param = layer.message.image_data_param
+    if bool(param.new_height) != bool(param.new_width):
+        raise NetError(
+            f"layer {layer.name!r} with one of new_height and new_width", "both or none",
+            at=layer.location,
+        )  # fmt: skip
+    transform = Transform(layer, phase, root, random)
+    lines = _listed(root / param.source)
+    order = Random(random.draw()) if param.shuffle else None
+    if order is not None:
+        order.shuffle(lines)
+    skipped = random.draw() % param.rand_skip if param.rand_skip else 0
+    if skipped >= len(lines):
+        raise NetError(
+            f"layer {layer.name!r} skips {skipped} of {len(lines)} images", "to skip fewer",
+            "Lower rand_skip.", layer.location,
+        )  # fmt: skip
+    transform.reseed()
+    stream = (
+        (
+            read_image(
+                root / f"{param.root_folder}{name}",
+                param.new_height, param.new_width, param.is_color,
+            ),
+            label,
+        )
+        for name, label in islice(endless(lines, order, skipped), share.rank, None, share.count)
+    )  # fmt: skip
+    return Images(layer, stream, _batch_size(layer, param), transform)
+
+
+def _listed(path: Path) -> list[tuple[str, int]]:
+    """The names and labels in a list file."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise DatabaseError(
+            f"the list of images cannot be read ({error.strerror})", "a text file", "", _at(path)
+        ) from error
+    listed = []
+    for number, line in enumerate(lines, 1):
+        name, _, label = line.rpartition(" ")
+        try:
+            listed.append((name, int(label)))
+        except ValueError:
+            raise DatabaseError(
+                f"a line {line!r}", "a file's name, a space and a label, which is a number", "",
+                Location(str(path), number),
+            ) from None  # fmt: skip
+    if not listed:
+        raise DatabaseError("an empty list", "one image at least", "", _at(path))
+    return listed
+
+
+def _hdf5_data(layer: Layer, phase: str, root: Path, random: Random, share: Share) -> Source:
+    if layer.message.HasField("transform_param"):
+        raise NetError(
+            f"layer {layer.name!r} with transform_param", "none: HDF5Data does not transform",
+            at=layer.location,
+        )  # fmt: skip
+    param = layer.message.hdf5_data_param
+    order = Random(random.draw()) if param.shuffle else None
+    size = _batch_size(layer, param)
+    return Rows(root / param.source, root, layer.tops, size, order, (share.rank, share.count))
+
+
+def _unfed(layer: Layer, phase: str, root: Path, random: Random, share: Share) -> Source:
+    raise NetError(
+        f"layer {layer.name!r} of type {layer.type}, which only a program can feed",
+        "Data, ImageData, HDF5Data or DummyData",
+        "Train with a net whose data is in files.",
+        layer.location,
+    )
+
+
+def _dummy_data(layer: Layer, phase: str, root: Path, random: Random, share: Share) -> Source:
+    return Dummy(layer, torch.Generator().manual_seed(random.draw()))
+
+
+def _batch_size(layer: Layer, param: Any) -> int:
+    if param.batch_size < 1:
+        raise NetError(
+            f"layer {layer.name!r} with batch_size {param.batch_size}", "1 or more",
+            at=layer.location,
+        )  # fmt: skip
+    return int(param.batch_size)
+
+
+def _at(path: Path) -> Location:
+    return Location(str(path))
+
+
+SOURCES: Mapping[str, Callable[[Layer, str, Path, Random, Share], Source]] = {
+    "Data": _data,
+    "DummyData": _dummy_data,
+    "HDF5Data": _hdf5_data,
+    "ImageData": _image_data,
+    "Input": _unfed,
+    "MemoryData": _unfed,
+}
+
+
+class Prefetch:
+    """A source whose batches are made ahead on a thread of their own, `depth` of them.
+
+    Small ones are made as they are asked for: handing them over would take longer than that. For
+    a CUDA `device`, batches come from pinned memory.
+    """
+
+    def __init__(self, source: Source, depth: int, device: torch.device) -> None:
+        self.shapes = source.shapes
+        self._source, self._device = source, device
+        self._thread = ThreadPoolExecutor(1, "prefetch")
+        self._batches: deque[Future[Batch]] = deque()
+        if sum(map(prod, self.shapes.values())) > SMALL:
+            for _ in range(depth):
+                self._order_batch()
+
+    def next(self) -> Batch:
+        if self._batches:
+            batch = self._batches.popleft().result()
+            self._order_batch()
+        else:
+            batch = self._made()
+        if self._device.type == "cpu":
+            return batch
+        return {name: blob.to(self._device, non_blocking=True) for name, blob in batch.items()}
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def _order_batch(self) -> None:
+        self._batches.append(self._thread.submit(self._made))
+
+    def _made(self) -> Batch:
+        batch = self._source.next()
+        if self._device.type == "cuda":
+            return {name: blob.pin_memory() for name, blob in batch.items()}
+        return batch
