@@ -59,6 +59,13 @@ if TYPE_CHECKING:
     help="Of the random weights, and of crops, mirror images and dropout.",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(["auto", "caffe", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What runs the net; auto is pycaffe where there is one, else PyTorch.",
+)
+@click.option(
     "--pycaffe",
     "python",
     metavar="PYTHON",
@@ -75,6 +82,7 @@ def command(
     trials: int,
     batches: int | None,
     seed: int,
+    engine: str,
     python: str | None,
     snapshots: str | None,
     root: str | None,
@@ -84,10 +92,10 @@ def command(
 
     Layer-sequential unit-variance initialisation (Mishkin and Matas, 2016): every layer gets
     random orthonormal weights, and on a batch of EXP's training data they are scaled until its
-    output has unit variance, from the first layer to the last. Caffe runs the net, on the CPU.
+    output has unit variance, from the first layer to the last. The net is run on the CPU.
     """
     from caffesplit.cli.progress import steps
-    from caffesplit.engines import pycaffe
+    from caffesplit.engines.forward import find
     from caffesplit.experiment import load
     from caffesplit.study.lsuv import Settings
     from caffesplit.study.lsuv_experiment import write_lsuv
@@ -100,7 +108,7 @@ def command(
         result = write_lsuv(
             experiment,
             target,
-            pycaffe.find(python),
+            find(engine, python),
             settings,
             weights=start,
             batches=batches,

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from caffesplit.engines import pycaffe, start
+from caffesplit.engines import start
+from caffesplit.engines.forward import Engine
+from caffesplit.engines.pycaffe import State
 from caffesplit.errors import Location, NetError
 from caffesplit.experiment import Experiment
 from caffesplit.formats import caffemodel
@@ -40,7 +42,7 @@ class Result:
 def write_lsuv(
     experiment: Experiment,
     out: Path,
-    python: Path,
+    engine: Engine,
     settings: Settings,
     *,
     weights: Path | None = None,
@@ -58,7 +60,7 @@ def write_lsuv(
     Raises:
         NetError: if the net is of V1, has no layer to initialise, or its data is not there.
         WeightsError: if `weights` are damaged, or another net's.
-        EngineError: if `python` has no pycaffe, or Caffe does not run the net.
+        EngineError: if the engine is not there, or Caffe does not run the net.
         OutputError: if `out` exists and `force` is false, or is an input.
     """
     given = [] if weights is None else [weights]
@@ -69,18 +71,18 @@ def write_lsuv(
         start.check_weights(experiment, weights)
     net, trained = experiment.uses[0]
     text = _text(net.tree, batches or _enough(experiment.train_layers))
-    state = pycaffe.State(text, experiment.root, weights, trained.level, trained.stages, seed)
-    with pycaffe.forward(state, python) as engine:
+    state = State(text, experiment.root, weights, trained.level, trained.stages, seed)
+    with engine(state) as running:
         # Of before any batch: running forward changes the statistics of BatchNorm.
-        model = caffemodel.read(engine.initial)
+        model = caffemodel.read(running.initial)
         outcomes = []
         own = {layer.name: model[layer.name][0] for layer in chosen}
-        for outcome in lsuv(chosen, own, engine, settings):
+        for outcome in lsuv(chosen, own, running, settings):
             outcomes.append(outcome)
             progress(len(outcomes), len(chosen))
         new = {each.layer: each.weights for each in outcomes if each.weights is not None}
         records = replacements(experiment.train_layers, model, new)
-        caffemodel.splice(engine.initial, out, records, force=force)
+        caffemodel.splice(running.initial, out, records, force=force)
     return Result(tuple(outcomes), left)
 
 

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from caffesplit import experiment, zoo
 from caffesplit.engines import caffe_binary, job, pycaffe
+from caffesplit.engines.forward import Pycaffe, Torch, find
 from caffesplit.errors import EngineError, NetError, OutputError, WeightsError
 from caffesplit.formats import caffemodel, database
 from caffesplit.study.lsuv import Settings
@@ -130,10 +132,15 @@ def measured(python, loaded, weights, layers):
     return json.loads(done.stdout)
 
 
-def test_every_layer_of_the_digits_net_has_unit_variance(python_caffe, digits):
+@pytest.fixture(params=["pycaffe", "torch"])
+def engine(request, python_caffe):
+    return Pycaffe(python_caffe) if request.param == "pycaffe" else Torch()
+
+
+def test_every_layer_of_the_digits_net_has_unit_variance(python_caffe, engine, digits):
     out = digits.folder / "init.caffemodel"
 
-    result = write_lsuv(digits, out, python_caffe, Settings())
+    result = write_lsuv(digits, out, engine, Settings())
 
     found = measured(python_caffe, digits, out, ["conv1", "conv2", "conv3", "ip"])
     assert [each.layer for each in result.outcomes] == list(found)
@@ -144,10 +151,10 @@ def test_every_layer_of_the_digits_net_has_unit_variance(python_caffe, digits):
         assert found[outcome.layer] == pytest.approx(outcome.after, rel=1e-4)
 
 
-def test_whatever_the_layers_are_like(python_caffe, tricky):
+def test_whatever_the_layers_are_like(python_caffe, engine, tricky):
     out = tricky.folder / "init.caffemodel"
 
-    result = write_lsuv(tricky, out, python_caffe, Settings(tolerance=0.02))
+    result = write_lsuv(tricky, out, engine, Settings(tolerance=0.02))
 
     assert result.left == {"sampled": "lr_mult is 0", "again": "shares the weights of turned"}
     found = measured(python_caffe, tricky, out, LAYERS)
@@ -157,10 +164,10 @@ def test_whatever_the_layers_are_like(python_caffe, tricky):
         assert abs(outcome.after - 1) <= 0.02
 
 
-def test_what_lsuv_does_not_touch_has_its_fillers_values(python_caffe, tricky):
+def test_what_lsuv_does_not_touch_has_its_fillers_values(python_caffe, engine, tricky):
     out = tricky.folder / "init.caffemodel"
 
-    write_lsuv(tricky, out, python_caffe, Settings())
+    write_lsuv(tricky, out, engine, Settings())
 
     weights = caffemodel.read(out)
     for blob in weights["bn"]:
@@ -175,7 +182,7 @@ def test_what_lsuv_does_not_touch_has_its_fillers_values(python_caffe, tricky):
 
 
 def test_training_starts_from_it_with_a_sane_loss(caffe, python_caffe, digits):
-    write_lsuv(digits, digits.folder / "init.caffemodel", python_caffe, Settings())
+    write_lsuv(digits, digits.folder / "init.caffemodel", Pycaffe(python_caffe), Settings())
     text = digits.solver_path.read_text().replace("max_iter: 100\n", "max_iter: 20\n")
     digits.solver_path.write_text(text)
     losses = []
@@ -196,7 +203,7 @@ def test_the_same_seed_gives_the_same_bytes(python_caffe, digits):
     outs = [digits.folder / f"{name}.caffemodel" for name in "abc"]
 
     for out, seed in zip(outs, (1, 1, 2), strict=True):
-        write_lsuv(digits, out, python_caffe, Settings(seed=seed), seed=seed)
+        write_lsuv(digits, out, Pycaffe(python_caffe), Settings(seed=seed), seed=seed)
 
     first, again, other = (out.read_bytes() for out in outs)
     assert first == again
@@ -206,7 +213,7 @@ def test_the_same_seed_gives_the_same_bytes(python_caffe, digits):
 def test_small_batches_are_joined_until_they_make_128_images(python_caffe, digits_root):
     loaded = experiment.load(digits_root / "baseline", digits_root)  # Its batches are of 4.
     out = loaded.folder / "init.caffemodel"
-    write_lsuv(loaded, out, python_caffe, Settings())
+    write_lsuv(loaded, out, Pycaffe(python_caffe), Settings())
     path = loaded.net_path
     path.write_text(path.read_text().replace("batch_size: 4\n", "batch_size: 128\n"))
 
@@ -217,9 +224,9 @@ def test_small_batches_are_joined_until_they_make_128_images(python_caffe, digit
 
 def test_given_weights_are_the_start(python_caffe, digits):
     first, second = digits.folder / "first.caffemodel", digits.folder / "second.caffemodel"
-    write_lsuv(digits, first, python_caffe, Settings())
+    write_lsuv(digits, first, Pycaffe(python_caffe), Settings())
 
-    result = write_lsuv(digits, second, python_caffe, Settings(seed=None), weights=first)
+    result = write_lsuv(digits, second, Pycaffe(python_caffe), Settings(seed=None), weights=first)
 
     assert all(each.scale == pytest.approx(1, abs=0.1) for each in result.outcomes)
     before, after = caffemodel.read(first), caffemodel.read(second)
@@ -237,7 +244,7 @@ def test_a_net_that_the_solver_holds_itself_is_done_in_its_own_state(python_caff
     out = digits.folder / "init.caffemodel"
 
     outcomes = write_lsuv(
-        experiment.load(digits.folder, digits.root), out, python_caffe, Settings()
+        experiment.load(digits.folder, digits.root), out, Pycaffe(python_caffe), Settings()
     ).outcomes
 
     assert all(abs(each.after - 1) <= 0.1 for each in outcomes)
@@ -245,14 +252,14 @@ def test_a_net_that_the_solver_holds_itself_is_done_in_its_own_state(python_caff
 
 def test_weights_of_another_shape_are_caffes_to_refuse(python_caffe, digits):
     out, other = digits.folder / "init.caffemodel", digits.folder / "other.caffemodel"
-    write_lsuv(digits, other, python_caffe, Settings())
+    write_lsuv(digits, other, Pycaffe(python_caffe), Settings())
     digits.net_path.write_text(
         digits.net_path.read_text().replace("num_output: 24", "num_output: 7")
     )
     loaded = experiment.load(digits.folder, digits.root)
 
     with pytest.raises(EngineError, match="Cannot copy param 0 weights from layer 'conv1'"):
-        write_lsuv(loaded, out, python_caffe, Settings(seed=None), weights=other)
+        write_lsuv(loaded, out, Pycaffe(python_caffe), Settings(seed=None), weights=other)
     assert not out.exists()
 
 
@@ -266,7 +273,7 @@ def test_dead_layers_are_told_and_the_rest_is_done(python_caffe, digits):
     loaded = experiment.load(digits.folder, digits.root)
     out = digits.folder / "init.caffemodel"
 
-    outcomes = write_lsuv(loaded, out, python_caffe, Settings()).outcomes
+    outcomes = write_lsuv(loaded, out, Pycaffe(python_caffe), Settings()).outcomes
 
     assert [bool(each.problem) for each in outcomes] == [False, False, True, True]
     weights = caffemodel.read(out)
@@ -297,17 +304,17 @@ def test_data_that_is_not_there_is_told(tmp_path):
 def test_bad_inputs_leave_nothing_behind(python_caffe, digits):
     out = digits.folder / "init.caffemodel"
     with pytest.raises(OutputError, match="the output is also an input"):
-        write_lsuv(digits, digits.net_path, python_caffe, Settings(), force=True)
+        write_lsuv(digits, digits.net_path, Pycaffe(python_caffe), Settings(), force=True)
 
     bad = digits.folder / "bad.caffemodel"
     bad.write_bytes(b"nothing")
     with pytest.raises(WeightsError):
-        write_lsuv(digits, out, python_caffe, Settings(), weights=bad)
+        write_lsuv(digits, out, Pycaffe(python_caffe), Settings(), weights=bad)
 
     data = digits.root / "data/digits_train_lmdb" / database.DATA_FILE
     data.write_bytes(b"no database" * 1000)
     with pytest.raises(EngineError) as caught:
-        write_lsuv(digits, out, python_caffe, Settings())
+        write_lsuv(digits, out, Pycaffe(python_caffe), Settings())
     assert "pycaffe gave up" in str(caught.value)
     assert "mdb_status" in str(caught.value)
     assert not leftovers(digits.folder)
@@ -317,10 +324,10 @@ def test_an_existing_output_stays_without_force(python_caffe, digits):
     out = digits.folder / "init.caffemodel"
     out.write_bytes(b"mine")
     with pytest.raises(OutputError, match="exists already"):
-        write_lsuv(digits, out, python_caffe, Settings())
+        write_lsuv(digits, out, Pycaffe(python_caffe), Settings())
     assert out.read_bytes() == b"mine"
 
-    write_lsuv(digits, out, python_caffe, Settings(), force=True)
+    write_lsuv(digits, out, Pycaffe(python_caffe), Settings(), force=True)
     assert len(caffemodel.read(out)) == 4
 
 
@@ -382,7 +389,9 @@ def is_running(group):
 
 def test_a_python_without_pycaffe_is_told(digits):
     with pytest.raises(EngineError) as caught:
-        write_lsuv(digits, digits.folder / "init.caffemodel", sys.executable, Settings())
+        write_lsuv(
+            digits, digits.folder / "init.caffemodel", Pycaffe(Path(sys.executable)), Settings()
+        )
     assert str(caught.value).startswith(
         f"{sys.executable}: this Python has no pycaffe, expected one that has\n"
         "On Debian or Ubuntu (x86-64), tools/install_caffe.py brings one without root.\n"
@@ -424,3 +433,17 @@ def test_a_python_on_the_path_serves_if_it_imports_caffe(python_caffe, tmp_path,
     (tmp_path / "python3").symlink_to(sys.executable)
     (tmp_path / "python").symlink_to(python_caffe)
     assert pycaffe.find() == tmp_path / "python"
+
+
+def test_without_any_pycaffe_torch_runs_the_net(tmp_path, monkeypatch):
+    monkeypatch.setattr(caffe_binary, "find", _missing)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("PYCAFFE", raising=False)
+    assert find() == Torch()
+    with pytest.raises(EngineError, match="no Python with pycaffe"):
+        find("caffe")
+
+
+def _missing():
+    raise EngineError("no Caffe")

@@ -10,7 +10,7 @@ import pytest
 from pycaffe_process import Pycaffe
 
 from caffesplit import experiment, zoo
-from caffesplit.engines import caffe_binary, job
+from caffesplit.engines import caffe_binary, forward, job
 from caffesplit.formats import database, prototxt, schema
 from caffesplit.net import graph
 from caffesplit.net.shapes import infer
@@ -108,7 +108,13 @@ def test_it_is_split_and_folds_back_to_the_same_text(root, name, tmp_path):
 def test_lsuv_gives_every_layer_unit_variance(root, python_caffe, tmp_path, name):
     loaded = experiment.load(root / name, root)
 
-    result = write_lsuv(loaded, tmp_path / "init.caffemodel", python_caffe, Settings(), batches=2)
+    result = write_lsuv(
+        loaded,
+        tmp_path / "init.caffemodel",
+        forward.Pycaffe(python_caffe),
+        Settings(),
+        batches=2,
+    )
 
     assert [each.layer for each in result.outcomes] == list(loaded.kernel_layers)
     assert not any(each.problem for each in result.outcomes)
