@@ -95,10 +95,20 @@ def test_the_layering_test_sees_a_forbidden_import(tmp_path: Path) -> None:
     assert {package_of(module) for module in imports(offender)} == {"cli"}
 
 
-HEAVY = ("matplotlib", "lmdb", "h5py", "sklearn", "torch", "plotly", "numpy", "google.protobuf")
+HEAVY = (
+    *("matplotlib", "lmdb", "h5py", "sklearn", "scipy", "torch", "ray", "plotly", "numpy"),
+    "google.protobuf",
+)
+
+HELP = """
+import contextlib, io
+from caffesplit.cli.main import cli
+with contextlib.redirect_stdout(io.StringIO()):
+    cli(["--help"], standalone_mode=False)
+"""
 
 
-@pytest.mark.parametrize("code", ["import caffesplit", "from caffesplit.cli.main import cli"])
+@pytest.mark.parametrize("code", ["import caffesplit", HELP])
 def test_the_command_line_starts_without_heavy_modules(code: str) -> None:
     program = f"{code}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run(

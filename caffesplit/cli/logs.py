@@ -13,7 +13,6 @@ from caffesplit.errors import Location, LogError
 from caffesplit.formats import trainlog
 from caffesplit.formats.trainlog import Growing, TrainLog
 from caffesplit.report.runs import Run, named_runs
-from caffesplit.study.trees import logs_in, natural
 
 T = TypeVar("T")
 
@@ -97,6 +96,8 @@ def _read(paths: Sequence[Path], read: Callable[[Path], T]) -> list[T]:
 
 
 def _logs_below(folder: Path) -> list[Path]:
+    from caffesplit.study.trees import logs_in, natural
+
     logs = logs_in(folder)
     if not logs:
         subfolders = (entry for entry in folder.rglob("*") if entry.is_dir())
