@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from caffesplit.engines.caffe_binary import find as find_caffe
     from caffesplit.engines.caffe_binary import train
+    from caffesplit.engines.choice import choose as choose_engine
     from caffesplit.engines.job import Job, Outcome
     from caffesplit.engines.job import prepare as prepare_job
     from caffesplit.errors import CaffesplitError, Location, TrainingError
@@ -72,6 +73,7 @@ _HOMES = {
     "Scope": "split.fold",
     "write_fold": "study.fold",
     # training
+    "choose_engine": "engines.choice:choose",
     "Job": "engines.job",
     "Outcome": "engines.job",
     "prepare_job": "engines.job:prepare",
@@ -95,6 +97,7 @@ __all__ = [
     "build_net",
     "check_net",
     "check_weights",
+    "choose_engine",
     "decide",
     "derive",
     "find_caffe",
