@@ -148,10 +148,10 @@ def read_bytes(folder: Path | str) -> Iterator[tuple[bytes, bytes]]:
 
 
 def count(folder: Path | str) -> int:
-    """The number of records.
+    """The number of records, as the file says it: nothing else of it is looked at.
 
     Raises:
-        DatabaseError: if there is no LMDB, or it is damaged.
+        DatabaseError: if there is no LMDB.
     """
     return len(Pages(_data_file(Path(folder))))
 

@@ -64,9 +64,10 @@ class _Page:
 class Pages:
     """A data.mdb; iterating gives its keys and values, in the keys' byte order.
 
+    Its pages are checked once, before the first record; values are not looked into.
+
     Raises:
-        DatabaseError: on creation, if the file is no LMDB, or any of its pages is not there or
-            cannot be right. Values are not looked into.
+        DatabaseError: on creation, if the file is no LMDB; later as `check` does.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,13 +78,25 @@ class Pages:
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._meta = self._newest_meta()
-        for _ in self._records():
-            pass
+        self._is_checked = False
 
     def __len__(self) -> int:
+        """The number of records, as the file has it; no page is looked at."""
         return self._meta.entries
 
+    def check(self) -> None:
+        """Look at all pages.
+
+        Raises:
+            DatabaseError: if one of them is not there or cannot be right.
+        """
+        if not self._is_checked:
+            for _ in self._records():
+                pass
+            self._is_checked = True
+
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        self.check()
         for key, start, size in self._records():
             yield key, self._map[start : start + size]
 

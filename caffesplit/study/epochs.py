@@ -8,7 +8,6 @@ from caffesplit.errors import CaffesplitError, Location, NetError
 from caffesplit.experiment import Experiment
 from caffesplit.formats import database
 from caffesplit.net.graph import Layer
-from caffesplit.study.inputs import MAX_DATABASE_BYTES
 
 BATCHES = {
     "Data": "data_param",
@@ -69,12 +68,8 @@ def _images(experiment: Experiment, layer: Layer) -> int:
 
 
 def _records(folder: Path) -> int:
-    file = folder / database.DATA_FILE
     try:
-        size = file.stat().st_size
-        if size <= MAX_DATABASE_BYTES:
-            return database.count(folder)
-        found = f"{size:,} bytes are too many to look through"
+        return database.count(folder)
     except (CaffesplitError, OSError, ValueError) as error:  # Some texts are no path at all.
         found = error.found if isinstance(error, CaffesplitError) else "no such LMDB"
     raise NetError(

@@ -67,10 +67,13 @@ def test_a_training_set_that_is_not_there_is_said(tmp_path):
     )
 
 
-def test_a_training_set_too_large_to_look_through_is_not_counted(tmp_path, monkeypatch):
-    write_images(tmp_path, 10)
-    monkeypatch.setattr(epochs, "MAX_DATABASE_BYTES", 100)
-    assert " bytes are too many to look through, expected " in refusal(tmp_path, DATA)
+def test_a_training_set_of_any_size_is_counted_by_its_first_pages(tmp_path):
+    write_images(tmp_path, 3000)
+    data = tmp_path / "lmdb/data.mdb"
+    with data.open("r+b") as file:
+        file.seek(2 * 4096)
+        file.write(bytes(data.stat().st_size - 2 * 4096))
+    assert epochs.iterations(experiment(tmp_path, DATA)) == 750
 
 
 def test_an_empty_training_set_is_refused(tmp_path):
