@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from caffesplit.engines import caffe_binary, testing, timing
+from caffesplit.engines import caffe_binary, testing, timing, torch_process
 from caffesplit.engines.job import Job, Outcome
 from caffesplit.engines.running import Observer
 from caffesplit.engines.testing import Outputs, Progress, Test
@@ -81,13 +81,18 @@ def choose(name: str = "auto", caffe: str | None = None, precision: str = "float
             "Run `pip install 'caffesplit[torch]'`.",
         )
     if name == "torch":
-        return Torch(precision)
+        return _torch(precision)
     try:
         return Caffe(caffe_binary.find(caffe))
     except EngineError as error:
         if name == "caffe" or caffe is not None:
             raise
         if has_torch:
-            return Torch(precision)
+            return _torch(precision)
         remedy = f"{error.remedy}\nOr train without Caffe: `pip install 'caffesplit[torch]'`."
         raise EngineError(error.found, error.expected, remedy) from None
+
+
+def _torch(precision: str) -> Torch:
+    torch_process.wait_briefly()
+    return Torch(precision)

@@ -27,6 +27,7 @@ from caffesplit.errors import CaffesplitError, DatabaseError, Location, NetError
 from caffesplit.formats import database
 from caffesplit.formats.lmdb_pages import Pages
 from caffesplit.net.graph import Layer
+from caffesplit.net.partial import Refused, expect_blob
 
 Batch = dict[str, torch.Tensor]
 
@@ -66,7 +67,14 @@ def source(layer: Layer, phase: str, root: Path, random: Random, share: Share = 
         NetError: if nothing can feed the layer, or its parameters do not fit each other.
         DatabaseError: if its data is missing or damaged.
     """
-    return SOURCES[layer.type](layer, phase, root, random, share if phase == "TRAIN" else ALONE)
+    own = share if phase == "TRAIN" else ALONE
+    opened = SOURCES[layer.type](layer, phase, root, random, own)
+    for shape in opened.shapes.values():
+        try:
+            expect_blob(shape)
+        except Refused as refused:
+            raise NetError(f"layer {layer.name!r}: {refused.message}", at=layer.location) from None
+    return opened
 
 
 def _data(layer: Layer, phase: str, root: Path, random: Random, share: Share) -> Source:

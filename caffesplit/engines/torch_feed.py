@@ -14,8 +14,8 @@ from caffesplit.engines import torch_device
 from caffesplit.engines.caffe_random import Random
 from caffesplit.engines.torch_data import ALONE, SOURCES, Batch, Prefetch, Share, Source, source
 from caffesplit.engines.torch_data_dummy import Dummy
-from caffesplit.engines.torch_memory import keep_freed_memory
 from caffesplit.engines.torch_net import Outputs, TorchNet
+from caffesplit.engines.torch_process import keep_freed_memory
 from caffesplit.formats import prototxt, schema
 from caffesplit.formats.prototxt import Message
 from caffesplit.net import graph
@@ -118,7 +118,9 @@ class FedNet:
 
     def forward(self) -> Outputs:
         """A pass over the next batch."""
-        with torch.autocast(self._place.device.type, torch.bfloat16, enabled=self._place.bfloat16):
+        if not self._place.bfloat16:
+            return self.net.forward(self.batch())
+        with torch.autocast(self._place.device.type, torch.bfloat16):
             return self.net.forward(self.batch())
 
     def __enter__(self) -> FedNet:

@@ -1,8 +1,13 @@
 """A net as Caffe runs it, made of torch's operations; gradients come from autograd.
 
 Blobs go by name: a layer in place gives its blob's name a new tensor and leaves the old one be.
-Where a layer in place overwrites what an earlier layer's backward pass needs (a Dropout in place
-behind a Sigmoid), Caffe's gradient is that of other values; here it is the true one.
+In four corners Caffe's gradients are of another kind; here they are the true ones:
+- where a layer in place overwrites what an earlier layer's backward pass needs (a Dropout in place
+  behind a Sigmoid), Caffe computes with the values that stand there then;
+- frozen blobs (lr_mult 0) of an LSTM or RNN have gradients in Caffe, which count where gradients
+  are clipped;
+- a Parameter layer's gradient is in Caffe that of the last of iter_size passes, not their sum;
+- a loss that another layer reads passes its weight on in Caffe as a value of its gradient.
 
 Source: src/caffe/net.cpp (Caffe 1.0).
 """
@@ -114,7 +119,7 @@ class TorchNet:
             self._reshape({name: tuple(value.shape) for name, value in batch.items()})
         values = {name: laid_out(value) for name, value in batch.items()}
         losses = [loss for run in self._runs for loss in run(values)]
-        total = torch.stack(losses).sum() if losses else torch.zeros((), device=self.device)
+        total = _sum(losses) if losses else torch.zeros((), device=self.device)
         outputs = tuple((shown, values[name], weight) for shown, name, weight in self.outputs)
         return Outputs(total, outputs, values if keep else {})
 
@@ -151,3 +156,7 @@ class TorchNet:
             for step, own in self.steps
         }
         return [(layer.name, layer.type, blobs.get(id(layer), [])) for layer in self.layers]
+
+
+def _sum(losses: list[Tensor]) -> Tensor:
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

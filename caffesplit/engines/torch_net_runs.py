@@ -39,7 +39,12 @@ class Run:
             bottoms[index] = bottoms[index].detach()
         tops = self.forward(bottoms, self.blobs)
         values.update(zip(self.tops, tops, strict=False))
-        return [tops[index].sum() * weight for index, weight in self.losses]
+        return [_weighted(tops[index], weight) for index, weight in self.losses]
+
+
+def _weighted(top: Tensor, weight: float) -> Tensor:
+    total = top.sum() if top.dim() else top
+    return total if weight == 1 else total * weight
 
 
 def runs_of(steps: Sequence[tuple[Step, tuple[Tensor, ...]]]) -> tuple[Run, ...]:
@@ -72,6 +77,9 @@ def _is_scaled(one: Step, other: Step, readers: Mapping[str, int]) -> bool:
 
 def laid_out(value: Tensor) -> Tensor:
     """A batch of images in the layout that torch convolves fastest: on the CPU, channels last."""
-    if value.dim() == 4 and value.is_cpu:
-        return value.contiguous(memory_format=torch.channels_last)
-    return value
+    if value.dim() != 4 or not value.is_cpu:
+        return value
+    if value.shape[1] == 1:
+        # Both layouts hold the same bytes; torch goes by the strides that they are told with.
+        return value[:, 0, :, :, None].permute(0, 3, 1, 2)
+    return value.contiguous(memory_format=torch.channels_last)

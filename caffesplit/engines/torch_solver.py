@@ -21,11 +21,11 @@ from caffesplit.engines.torch_net import Outputs
 from caffesplit.engines.torch_snapshot import Progress, Snapshots
 from caffesplit.engines.torch_tally import Tally, printed
 from caffesplit.engines.torch_updates import Updater
+from caffesplit.errors import Location, NetError
 from caffesplit.experiment import Experiment, SolverNet
 from caffesplit.formats.prototxt import Scalar
 from caffesplit.net.graph import Net
 from caffesplit.net.solver import State
-
 
 CHECKED = 100
 """Iterations between looks at a loss that is not displayed; more of them would slow a GPU down."""
@@ -85,6 +85,13 @@ class Solver:
         trained = self._experiment.nets[0]
         self._log.train_net(trained.field, _path(trained))
         self._net = self._fed(net, state, place, random)
+        if not any(step.losses for step, _ in self._net.net.steps):
+            raise NetError(
+                f"net {_name(net)!r} has no loss to train by",
+                "a layer whose top is one",
+                "Add a SoftmaxWithLoss, say, or give a layer a loss_weight.",
+                Location(_path(trained) or str(self._experiment.solver_path)),
+            )
         self._tested: list[FedNet] = []
         if place.share.rank:
             return
@@ -122,7 +129,7 @@ class Solver:
         log.starting()
         log.solving(_name(self._experiment.net), parameter.lr_policy)
         with self._net.suited():
-            self._step_to(parameter.max_iter)
+            self.step_to(parameter.max_iter)
         iteration = self.progress.iteration
         is_due = not parameter.snapshot or iteration % parameter.snapshot
         if self.diverged or (parameter.snapshot_after_train and is_due):
@@ -141,7 +148,8 @@ class Solver:
             log.done()
         log.ended()
 
-    def _step_to(self, last: int) -> None:
+    def step_to(self, last: int) -> None:
+        """Train until so many updates are made (Solver::Step), as long as nothing stops it."""
         parameter = self._parameter
         displayed, since = self.progress.iteration, time.monotonic()
         while (iteration := self.progress.iteration) < last and not self.stopped:
@@ -151,7 +159,7 @@ class Solver:
                     return
             is_shown = bool(parameter.display) and iteration % parameter.display == 0
             outputs = self._pass(is_shown and parameter.debug_info)
-            if is_shown or iteration % CHECKED == 0:
+            if is_shown or (iteration + 1) % CHECKED == 0 or iteration + 1 == last:
                 loss = self._smoothed()
                 self.diverged = bool(self._group.agreed(not math.isfinite(loss)))
                 if is_shown or self.diverged:
@@ -185,7 +193,7 @@ class Solver:
             if outputs.loss.requires_grad:
                 outputs.loss.backward()
             losses.append(outputs.loss.detach())
-        self._losses.append(sum(losses[1:], losses[0]) / len(losses))
+        self._losses.append(torch.stack(losses).mean() if len(losses) > 1 else losses[0])
         return outputs
 
     def _update(self, is_shown: bool) -> None:

@@ -26,6 +26,13 @@ from caffesplit.experiment import Experiment
 GPU = 1
 """SolverParameter.SolverMode"""
 
+FAILURES = {
+    "CUDA out of memory": "out of memory; a smaller batch_size needs less",
+    "can't allocate memory": "out of memory; a smaller batch_size needs less",
+    "device-side assert triggered": "on the GPU: a label is none of the net's classes",
+}
+"""What torch says, from then on to every call after an index out of range, and what that means."""
+
 
 def train(
     job: Job,
@@ -80,10 +87,13 @@ def _lead(job: Job, place: Place, group: Group, requests: _Requests, journal: _J
             solver.solve()
     except _Killed as killed:
         raise journal.crashed(f"killed by {killed.signal.name}") from None
-    except torch.cuda.OutOfMemoryError as error:
-        raise journal.crashed("out of memory; a smaller batch_size needs less") from error
     except CaffesplitError as error:
         log.failed(str(error))
+        raise
+    except RuntimeError as error:
+        for words, meaning in FAILURES.items():
+            if words in str(error):
+                raise journal.crashed(meaning) from error
         raise
     journal.finish()
     if watch.diverged_at is not None:

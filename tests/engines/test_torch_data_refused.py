@@ -85,6 +85,7 @@ def test_hdf5_files_that_lack_what_the_layer_asks_for_are_named(rows, tmp_path):
     ("text", "message"),
     [
         (data(0), "layer 'data' with batch_size 0, expected 1 or more"),
+        (data(2**31), "expected no size below 0 and at most 2,147,483,647 values"),
         (
             data(1, "transform_param { crop_size: 6 }"),
             "layer 'data' crops 6×6 from an image of 6×5, expected a crop_size that fits into "

@@ -67,3 +67,9 @@ def test_images_on_the_cpu_come_with_their_channels_last_and_all_else_as_it_is()
     assert laid_out(images).is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(laid_out(images), images)
     assert laid_out(rows) is rows
+
+
+def test_images_of_one_channel_tell_so_by_their_strides():
+    images = torch.randn(2, 1, 4, 5)
+    assert laid_out(images).stride() == (20, 1, 5, 1)
+    assert torch.equal(laid_out(images), images)

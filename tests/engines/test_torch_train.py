@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +17,14 @@ import torch
 
 from caffesplit import experiment
 from caffesplit.engines import job, testing, torch_device, torch_test, torch_time, torch_train
+from caffesplit.engines.caffe_random import Random
 from caffesplit.engines.job import Job, Outcome
 from caffesplit.engines.timing import Timing
+from caffesplit.engines.torch_feed import FedNet, Place, read_net
 from caffesplit.errors import CaffesplitError, EngineError, NetError, TrainingError
 from caffesplit.formats import caffemodel, snapshots, solverstate, trainlog
 from caffesplit.formats.trainlog import TrainRow
+from caffesplit.net.solver import State
 
 
 def set_solver(root: Path, **fields: object) -> None:
@@ -260,8 +266,40 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_snapshot(digits_root):
 def test_a_loss_that_nobody_looks_at_is_looked_at_now_and_then(digits_root):
     set_solver(digits_root, base_lr=1e30, display=0, max_iter=1000000000)
     error = error_of(digits_root)
-    assert "training diverged: the loss is nan since iteration 100, expected" in str(error)
-    assert snapshots.find(digits_root / "baseline/digits")[-1].iteration == 100
+    assert "training diverged: the loss is nan since iteration 99, expected" in str(error)
+    assert snapshots.find(digits_root / "baseline/digits")[-1].iteration == 99
+
+
+def test_a_net_without_a_loss_is_refused(digits_root):
+    set_net(digits_root, 'type: "SoftmaxWithLoss"', 'type: "Accuracy"')
+    assert str(error_of(digits_root)).startswith(
+        "baseline/train_val.prototxt: net 'digits' has no loss to train by, expected a layer whose "
+    )
+
+
+def test_memory_that_is_not_there_is_a_message(digits_root):
+    set_net(digits_root, "num_output: 32", "num_output: 2000000")
+    done = subprocess.run(
+        [sys.executable, "-m", "caffesplit", "train", "baseline", "--engine", "torch"],
+        cwd=digits_root,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "(out of memory; a smaller batch_size needs less)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_net_may_force_gradients_of_what_is_frozen(digits_root):
+    set_net(digits_root, 'name: "digits"\n', 'name: "digits"\nforce_backward: true\n')
+    set_net(digits_root, "lr_mult: 1 ", "lr_mult: 0 ")
+    net = read_net(digits_root / "baseline/train_val.prototxt")
+    place = Place(torch.device("cpu"), digits_root)
+    with FedNet(net, State("TRAIN"), place, Random(0)) as fed:
+        assert {each.lr_mult for each in fed.net.parameters} == {0, 2}
+        assert all(each.tensor.requires_grad for each in fed.net.parameters)
 
 
 def test_a_second_training_of_a_solver_waits_for_the_first(digits_root):

@@ -19,24 +19,32 @@ import numpy as np
 
 from tools.bench import vgg
 
-BENCHMARKS = ("tpm", "memory", "splice", "fold", "plot", "log", "data", "startup")
-WITHOUT_MODELS = {"plot", "log", "data", "startup"}
+BENCHMARKS = (
+    *("tpm", "memory", "splice", "fold", "plot", "log", "data", "startup"),
+    *("pipeline", "engines"),
+)
+ON_REQUEST = ("gpu",)
+"""Not among all of them: it needs a GPU."""
+
+WITH_MODELS = {"tpm", "memory", "splice", "fold"}
 SNAPSHOTS = 4
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="|".join(BENCHMARKS), help="[all of them]")
+    parser.add_argument(
+        "names", nargs="*", metavar="|".join((*BENCHMARKS, *ON_REQUEST)), help="[all but gpu]"
+    )
     parser.add_argument("--save", action="store_true", help="write RESULTS.md, too")
     arguments = parser.parse_args()
     names = arguments.names or BENCHMARKS
-    if unknown := set(names) - set(BENCHMARKS):
+    if unknown := set(names) - {*BENCHMARKS, *ON_REQUEST}:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}")
     text = header()
     print(text, end="", flush=True)
     with tempfile.TemporaryDirectory(prefix="caffesplit-bench-") as folder:
-        paths = vgg.write(Path(folder), SNAPSHOTS) if set(names) - WITHOUT_MODELS else []
+        paths = vgg.write(Path(folder), SNAPSHOTS) if set(names) & WITH_MODELS else []
         for name in names:
             table = importlib.import_module(f"tools.bench.{name}").run(paths).markdown()
             print(f"\n{table}", flush=True)
