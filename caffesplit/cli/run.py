@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from caffesplit.cli import options
-from caffesplit.cli.data_options import bars
+from caffesplit.cli.data_options import Finite
 
 if TYPE_CHECKING:
-    from caffesplit.engines.job import Job, Outcome
-    from caffesplit.experiment import Experiment
-    from caffesplit.study.run import Layout, Result, Task
+    from caffesplit.study.run import Layout
+    from caffesplit.study.stage_make import Start
     from caffesplit.study.study import Study
 
 
@@ -55,10 +53,16 @@ if TYPE_CHECKING:
     help="Set a field of the bases' solvers, as in solver_mode=CPU; may be repeated.",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(["auto", "caffe", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What trains; auto is Caffe where there is one, else PyTorch.",
+)
+@click.option(
     "--caffe",
-    "caffe_path",
     metavar="PATH",
-    help="The Caffe binary [$CAFFE, $CAFFE_ROOT, PATH, or what tools/install_caffe.py brought].",
+    help="The Caffe binary [$CAFFE, $CAFFE_ROOT, PATH, or what install_caffe.py brought].",
 )
 @click.option("--gpu", metavar="IDS", help="GPUs, as Caffe takes them: 0 or 0,1 or all.")
 @click.option(
@@ -67,10 +71,16 @@ if TYPE_CHECKING:
     help="Carry out stages as tasks of a Ray cluster, at the same time, on a shared folder.",
 )
 @click.option(
-    "--cpus", type=float, default=1, show_default=True, help="CPUs that a stage takes there."
+    "--cpus",
+    type=Finite(min=0),
+    metavar="N",
+    help="CPUs of the cluster that a stage takes.  [default: 1]",
 )
 @click.option(
-    "--gpus", type=float, default=0, show_default=True, help="GPUs that a stage takes there."
+    "--gpus",
+    type=Finite(min=0),
+    metavar="N",
+    help="GPUs of the cluster that a stage takes; Ray chooses which.  [default: 0]",
 )
 @click.option("--force", is_flag=True, help="Make stages anew that were made from other inputs.")
 @click.pass_context
@@ -85,11 +95,12 @@ def command(
     data: Path | None,
     archives: tuple[Path, ...],
     assignments: tuple[str, ...],
-    caffe_path: str | None,
+    engine: str,
+    caffe: str | None,
     gpu: str | None,
     cluster: str | None,
-    cpus: float,
-    gpus: float,
+    cpus: float | None,
+    gpus: float | None,
     force: bool,
 ) -> None:
     """Carry out STUDY: a study file, or the name of one that comes with caffesplit.
@@ -98,15 +109,22 @@ def command(
     are compared with, for every seed. What is finished in OUT is left alone, and what was broken
     off goes on, so the same command goes on with a study that was stopped. It ends in OUT with
     table.md, curves.png and report.html.
+
+    A study file is TOML; docs/studies.md tells all its keys, and --show prints an example.
     """
-    from caffesplit.engines import caffe_binary
-    from caffesplit.engines.install import cache_folder
+    from caffesplit.cli import run_stages as stages
+    from caffesplit.engines.choice import choose
     from caffesplit.study import results
-    from caffesplit.study.run import STUDY_FILE, alone, lay_out
+    from caffesplit.study.run import lay_out, tasks
+    from caffesplit.study.study_folder import STUDY_FILE, alone
 
     if study is None or listed:
         _print_list()
         return
+    if cluster is None and (cpus is not None or gpus is not None):
+        raise click.UsageError("--cpus and --gpus are --cluster's: give it, too.")
+    if cluster is not None and gpu is not None:
+        raise click.UsageError("--gpu chooses GPUs of this machine: with --cluster, give --gpus N.")
     text, loaded = _read(study)
     if show:
         click.echo(text, nl=False)
@@ -114,27 +132,63 @@ def command(
     out = out or Path("exp") / Path(study).stem
     if resume and not (out / STUDY_FILE).exists():
         raise click.UsageError(f"--resume: no study was begun in {out}.")
-    added = tuple(
-        base if base.trained else replace(base, assignments=(*base.assignments, *assignments))
-        for base in loaded.bases
-    )
-    loaded = replace(loaded, bases=added)
-    caffe = None if dry_run else caffe_binary.find(caffe_path)
+    layout = lay_out(_with(loaded, assignments), out)
+    if dry_run:
+        _print_stages(layout)
+        return
+    layout.check(force)
+    left = sum(not layout.is_finished(stage) for stage in layout.stages)
+    chosen = choose(engine, caffe) if left else None
+    failed: dict[str, str] = {}
     with alone(out, text):
-        with bars() as progress:
-            cache = cache_folder() / "data"
-            layout = lay_out(loaded, out, data or out / "data", cache, archives, progress)
-        if caffe is None:
-            _print_stages(layout)
-            return
-        failed = _carry_out(layout, caffe, gpu, cluster, (cpus, gpus), force)
-        table, written = results.write(layout)
+        click.echo(f"{len(layout.stages)} stages, {left} of them to do")
+        if chosen is not None:
+            todo = tasks(layout, _starts(layout, data or layout.out / "data", archives))
+            means = stages.means(layout.study, todo, chosen, engine, gpu, force, cluster is None)
+            with stages.workers(means, cluster, 1 if cpus is None else cpus, gpus or 0) as work:
+                failed = stages.carry_out(todo, work)
+        table, written = results.write(layout, failed)
     click.echo(f"\n{table.plain()}")
     for path, what in written.items():
-        click.echo(f"{path}: {what}")
+        click.echo(f"{out / path.name}: {what}")
     if failed:
-        click.echo(f"{failed} failed; the same command tries again", err=True)
+        click.echo(
+            f"missing: {len(failed)} of {len(layout.stages)} stages; the same command tries again",
+            err=True,
+        )
         context.exit(1)
+
+
+def _with(study: Study, assignments: tuple[str, ...]) -> Study:
+    """The study with more fields set in the solvers of its bases, those that are to be trained."""
+    return replace(
+        study,
+        bases=tuple(
+            base if base.trained else replace(base, assignments=(*base.assignments, *assignments))
+            for base in study.bases
+        ),
+    )
+
+
+def _starts(layout: Layout, data: Path, archives: tuple[Path, ...]) -> dict[str, Start]:
+    """What the bases start from, with their data."""
+    from caffesplit.cli.data_options import bars
+    from caffesplit.engines.install import cache_folder
+    from caffesplit.study import bases
+
+    with bars() as progress:
+        return {
+            base.name: bases.start(
+                base,
+                layout.experiments[base.name],
+                layout.out,
+                data.absolute(),
+                cache_folder() / "data",
+                archives,
+                progress,
+            )
+            for base in layout.study.bases
+        }
 
 
 def _read(study: str) -> tuple[str, Study]:
@@ -173,79 +227,5 @@ def _print_list() -> None:
 def _print_stages(layout: Layout) -> None:
     from caffesplit.report.tables import Table
 
-    rows = tuple(
-        (task.name, "finished" if layout.is_finished(task.stage) else "to do", task.stage.what)
-        for task in layout.tasks
-    )
+    rows = tuple((str(stage), layout.progress(stage), stage.what) for stage in layout.stages)
     click.echo(Table(("Stage", "State", "What it is"), rows).plain(), nl=False)
-
-
-def _carry_out(
-    layout: Layout,
-    caffe: Path,
-    gpu: str | None,
-    cluster: str | None,
-    needs: tuple[float, float],
-    force: bool,
-) -> int:
-    """Carry out what is left to do; return how many stages failed, or had to be left out."""
-    from caffesplit.study.cluster import on_cluster
-    from caffesplit.study.run import in_turn
-    from caffesplit.study.stage import Interrupted, Means
-
-    study, tasks = layout.study, layout.tasks
-    left = sum(not layout.is_finished(task.stage) for task in tasks)
-    click.echo(f"{len(tasks)} stages, {left} of them to do")
-    train = _Caffe(caffe, shown=cluster is None)
-    means = Means(train, _initialise, study.resume, gpu, force)
-    workers = on_cluster(cluster, means, *needs) if cluster else in_turn(means)
-    done = 0
-    try:
-        for task, result in workers(tasks):
-            done += _told(task, result)
-    except Interrupted:
-        click.echo("stopped; the same command goes on here", err=True)
-        raise click.Abort from None
-    return len(tasks) - done
-
-
-def _told(task: Task, result: Result) -> bool:
-    """Say what became of a task; whether it is done."""
-    from caffesplit.errors import CaffesplitError
-
-    if isinstance(result, CaffesplitError):
-        click.echo(f"{task.name}: {result}", err=True)
-        return False
-    click.echo(f"{task.name}: {task.stage.what}")
-    return True
-
-
-@dataclass(frozen=True)
-class _Caffe:
-    """Trains with the real Caffe."""
-
-    caffe: Path
-    shown: bool
-
-    def __call__(self, experiment: Experiment, job: Job) -> Outcome:
-        from caffesplit.cli.progress import training
-        from caffesplit.engines import caffe_binary
-
-        name = f"{experiment.folder.resolve().parent.name}/{experiment.name}"
-        show = training(name, experiment.solver.max_iter) if self.shown else nullcontext(_unseen)
-        with show as observe:
-            return caffe_binary.train(job, self.caffe, observe)
-
-
-def _unseen(record: object) -> None:
-    pass
-
-
-def _initialise(experiment: Experiment, out: Path) -> None:
-    """Write LSUV weights for an experiment."""
-    from caffesplit.engines import pycaffe
-    from caffesplit.study.lsuv import Settings
-    from caffesplit.study.lsuv_experiment import write_lsuv
-
-    seed = experiment.solver.random_seed
-    write_lsuv(experiment, out, pycaffe.find(None), Settings(seed=seed), seed=seed, force=True)

@@ -13,7 +13,7 @@ from caffesplit.study.stages import Comparison, Stage
 CONFIDENCE = 0.95
 
 Values = Mapping[int, float]
-"""A net's value for each seed that has one."""
+"""A net's value for each seed that has one. One that is no number counts as none."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Difference:
     control: str
     mean: float
     half_width: float | None
-    """Of the confidence interval of the mean; None for a single seed."""
+    """Of the confidence interval of the mean; None for a single pair."""
+    pairs: int
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def rows(
 ) -> tuple[Row, ...]:
     """A row for each stage, in their order; `values` are those of the nets that have been
     trained, by name."""
+    values = {name: _numbers(found) for name, found in values.items()}
     compared = {each.split: each.controls for each in comparisons}
     return tuple(
         Row(
@@ -62,23 +64,22 @@ def best_difference(
     values: Mapping[str, Values],
     smaller_is_better: bool = False,
 ) -> Difference | None:
-    """The difference to the control that did best on average; None without any to compare.
+    """The difference to the best control: the one that the split is least better than, on average.
 
     Pairs are a split and a control of the same seed: they share their start, and what that gives
-    to both cancels. The interval is Student's for the mean of paired differences.
+    to both cancels. The interval is Student's for the mean of paired differences. None without
+    any pair. Of equal controls it is the first.
     """
-    sign = -1 if smaller_is_better else 1
-    own = values.get(split, {})
-    candidates = [
-        (sign * statistics.fmean(values[control].values()), control)
-        for control in controls
-        if own.keys() & values.get(control, {}).keys()
-    ]
-    if not candidates:
-        return None
-    control = max(candidates)[1]
-    pairs = [own[seed] - values[control][seed] for seed in own if seed in values[control]]
-    return Difference(control, statistics.fmean(pairs), half_width(pairs))
+    own, sign = values.get(split, {}), -1 if smaller_is_better else 1
+    found: list[Difference] = []
+    for control in controls:
+        other = values.get(control, {})
+        pairs = [own[seed] - other[seed] for seed in own if seed in other]
+        if pairs:
+            found.append(
+                Difference(control, statistics.fmean(pairs), half_width(pairs), len(pairs))
+            )
+    return min(found, key=lambda difference: sign * difference.mean, default=None)
 
 
 def half_width(sample: Sequence[float], confidence: float = CONFIDENCE) -> float | None:
@@ -91,6 +92,12 @@ def half_width(sample: Sequence[float], confidence: float = CONFIDENCE) -> float
     return quantile * statistics.stdev(sample) / math.sqrt(len(sample))
 
 
+def spread(values: Values) -> tuple[float, float]:
+    """Mean and standard deviation (of a sample; 0 of a single value)."""
+    sample = list(values.values())
+    return statistics.fmean(sample), statistics.stdev(sample) if len(sample) > 1 else 0.0
+
+
 def table(found: Sequence[Row], label: str) -> Table:
     """Net, mean ± standard deviation, number of seeds, difference to the best control."""
     return Table(
@@ -100,7 +107,7 @@ def table(found: Sequence[Row], label: str) -> Table:
                 row.name,
                 _spread(row.values),
                 len(row.values),
-                *_compared(row.difference),
+                *_compared(row),
                 row.what,
             )
             for row in found
@@ -108,16 +115,24 @@ def table(found: Sequence[Row], label: str) -> Table:
     )
 
 
+def _numbers(values: Values) -> Values:
+    return {seed: value for seed, value in values.items() if math.isfinite(value)}
+
+
 def _spread(values: Values) -> str:
     if not values:
         return MISSING
-    mean = f"{statistics.fmean(values.values()):.4f}"
-    return f"{mean} ± {statistics.stdev(values.values()):.4f}" if len(values) > 1 else mean
+    mean, deviation = spread(values)
+    return f"{mean:.4f} ± {deviation:.4f}" if len(values) > 1 else f"{mean:.4f}"
 
 
-def _compared(difference: Difference | None) -> tuple[str, str, str]:
+def _compared(row: Row) -> tuple[str, str, str]:
+    difference = row.difference
     if difference is None:
         return "", "", ""
     mean, half = difference.mean, difference.half_width
     interval = MISSING if half is None else f"{mean - half:+.4f} … {mean + half:+.4f}"
-    return f"{mean:+.4f}", interval, difference.control
+    control = difference.control
+    if difference.pairs < len(row.values):
+        control += f" (in {difference.pairs} of {len(row.values)} seeds)"
+    return f"{mean:+.4f}", interval, control

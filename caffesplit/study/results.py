@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from caffesplit.errors import CaffesplitError, LogError
+from caffesplit.errors import LogError
 from caffesplit.formats.output import replacing
-from caffesplit.metric.trajectory import norms, scores
-from caffesplit.report import figures
+from caffesplit.metric.trajectory import Window, norms, scores
+from caffesplit.report import beside, figures, generations
 from caffesplit.report import runs as logs
+from caffesplit.report.beside import Measure
+from caffesplit.report.generations import Point
 from caffesplit.report.page import page
 from caffesplit.report.runs import Run
 from caffesplit.report.tables import Table
-from caffesplit.study import report
+from caffesplit.study import comparison, report
 from caffesplit.study.comparison import Row, Values, rows, table
 from caffesplit.study.run import Layout
 from caffesplit.study.stage_files import read_state
@@ -29,93 +33,123 @@ AVG = 3
 """Rows that a point of the curves is the mean of."""
 
 
-def compare(layout: Layout) -> tuple[Row, ...]:
-    """A row for each net of the study, from the logs of the stages that are finished."""
-    values: dict[str, dict[int, float]] = {}
-    smaller = False
-    for seed, course in layout.courses.items():
-        for stage in course.stages:
-            run = _run(layout, stage)
-            if run is not None:
-                name = logs.output_name(run, layout.study.metric)
-                smaller = smaller or (name is not None and logs.smaller_is_better(name))
-                series = logs.scores(run, layout.study.metric).get(layout.study.test_net, ())
-                if series:
-                    values.setdefault(stage.name, {})[seed] = series[-1].value
-    first = next(iter(layout.courses.values()))
-    return rows(first.stages, first.comparisons, values, smaller)
-
-
-def resumed(layout: Layout) -> dict[str, tuple[int, ...]]:
-    """The stages whose training was broken off, and the iterations from which it went on."""
-    found: dict[str, tuple[int, ...]] = {}
-    for task in layout.tasks:
-        state = read_state(task.out) if task.stage.kind != "given" else None
-        if state is not None and state.resumed:
-            found[task.name] = state.resumed
-    return found
-
-
-def write(layout: Layout) -> tuple[Table, dict[Path, str]]:
+def write(layout: Layout, failed: Mapping[str, str] | None = None) -> tuple[Table, dict[Path, str]]:
     """Write what there is to look at into the study's folder; its table, and each path with what
-    it shows.
+    it shows. `failed` has, for stages by their names, why there is nothing of them.
 
-    table.md and table.json; curves.png of the first seed; tpm.md and tpm.png, where the study
-    measures windows; report.html, where plotly and jinja2 are installed.
+    table.md and table.json; generations.png of chains; curves.png of the first seed; tpm.md and
+    tpm.png, where the study measures windows; report.html of the first seed, where plotly and
+    jinja2 are installed.
+
+    Raises:
+        LogError: if no test has the study's metric.
     """
     study, out = layout.study, layout.out
-    found = compare(layout)
-    shown = table(found, study.metric or "Accuracy")
-    _write(out / "table.md", f"{_title(study)}{shown.markdown()}{_notes(layout)}")
-    _write(out / "table.json", json.dumps(_as_json(study, found), indent=1) + "\n")
-    written = {out / "table.md": "every net, its mean over seeds, and how it compares"}
+    values, smaller = _values(layout)
     first = next(iter(layout.courses.values()))
+    found = rows(first.stages, first.comparisons, values, smaller)
+    shown = table(found, study.metric or "Accuracy")
+    notes = [*_undefined(values), *_resumed(layout), *_failed(failed or {})]
+    title = [study.title] if study.title else []
+    _write(
+        out / "table.md", "\n".join([*(f"{each}\n" for each in title), shown.markdown(), *notes])
+    )
+    _write(out / "table.json", json.dumps(_as_json(study, found, failed or {}), indent=1) + "\n")
+    written = {out / "table.md": "every net, its mean over seeds, and how it compares"}
+    if points := _points(first.stages, found):
+        label = study.metric or "Accuracy"
+        figures.save(generations.generations(points, label), out / "generations.png", force=True)
+        written[out / "generations.png"] = "what each chain and control reached, as a picture"
     seen = [run for stage in first.stages if (run := _run(layout, stage)) is not None]
     if seen:
         figures.save(figures.curves(seen, avg=AVG), out / "curves.png", force=True)
         written[out / "curves.png"] = f"loss and accuracy of seed {study.seeds[0]}"
-    if study.windows:
-        _write(out / "tpm.md", measured(layout).markdown())
+    if study.windows and (moved := measured(layout)):
+        _write(out / "tpm.md", _moved(moved).markdown())
+        figures.save(beside.tpm_and_norms(moved), out / "tpm.png", force=True)
         written[out / "tpm.md"] = "TPM and norms of the bases over the study's windows"
-    try:
-        text = page(_report(layout), f"Written by caffesplit {version('caffesplit')}.")
-    except CaffesplitError:
-        return shown, written  # Without plotly, or with nothing trained yet.
-    _write(out / "report.html", text)
-    return shown, written | {out / "report.html": "all of it on one page"}
+        written[out / "tpm.png"] = "the same as a picture, a column for each base"
+    if seen and (text := _page(layout, first.stages)) is not None:
+        _write(out / "report.html", text)
+        written[out / "report.html"] = f"all nets of seed {study.seeds[0]} on one page"
+    return shown, written
 
 
-def measured(layout: Layout) -> Table:
+def _values(layout: Layout) -> tuple[dict[str, dict[int, float]], bool]:
+    """The last test of each net for each seed, and whether less of it is better."""
+    study = layout.study
+    found: dict[str, dict[int, float]] = {}
+    names: list[str | None] = []
+    outputs: dict[str, None] = {}
+    for stage in layout.stages:  # A base that was trained before comes once, and counts once.
+        run = _run(layout, stage)
+        if run is not None:
+            outputs |= dict.fromkeys(logs.metric_outputs([run]))
+            names.append(logs.output_name(run, study.metric))
+            if series := logs.scores(run, study.metric).get(study.test_net):
+                found.setdefault(stage.name, {})[stage.seed] = series[-1].value
+    if names and not found:
+        raise LogError(
+            f'no test output is named "{study.metric or "accuracy"}", of test net {study.test_net}',
+            f"one of {', '.join(outputs)}" if outputs else "nets that are tested",
+            "Correct `metric` and `test_net` in the study file; nothing is trained again for that.",
+        )
+    return found, any(name is not None and logs.smaller_is_better(name) for name in names)
+
+
+def _points(stages: Sequence[Stage], found: Sequence[Row]) -> list[Point]:
+    """The nets of chains, each line from the net that it begins with."""
+    spread = {row.name: comparison.spread(row.values) for row in found if row.values}
+    points = []
+    for stage in stages:
+        if stage.generation is not None and stage.name in spread:
+            line, number = _line(stage.name)
+            points.append(Point(line, number, *spread[stage.name]))
+            if number == 1 and stage.parents[0] in spread:
+                points.append(Point(line, 0, *spread[stage.parents[0]]))
+    return points
+
+
+def _line(name: str) -> tuple[str, int]:
+    """The line of a net's name, and its generation."""
+    line = name.rstrip("0123456789")
+    return line, int(name.removeprefix(line))
+
+
+def measured(layout: Layout) -> tuple[Measure, ...]:
     """TPM and norms of the bases' layers over the study's windows, means over the seeds."""
     study = layout.study
-    found: dict[tuple[str, str, tuple[int, int]], list[tuple[float, float, float]]] = {}
-    for course in layout.courses.values():
-        for stage in course.stages:
-            if stage.kind in ("base", "given") and layout.is_finished(stage):
-                experiment = layout.place(stage).load()
-                history = experiment.history()
-                names = study.layers or experiment.kernel_layers
-                scored = scores(history, study.windows, names)
-                for window, norm in zip(scored, norms(history, study.windows, names), strict=True):
-                    for layer, ends in zip(window.layers, norm.layers, strict=True):
-                        key = stage.name, layer.name, window.window
-                        found.setdefault(key, []).append((layer.tpm, ends.start, ends.end))
+    found: dict[tuple[str, str, Window], list[tuple[float, ...]]] = {}
+    for stage in layout.stages:
+        if stage.kind in ("base", "given") and layout.is_finished(stage):
+            experiment = layout.place(stage).load()
+            history = experiment.history()
+            names = study.layers or experiment.kernel_layers
+            scored = scores(history, study.windows, names)
+            for window, norm in zip(scored, norms(history, study.windows, names), strict=True):
+                for layer, ends in zip(window.layers, norm.layers, strict=True):
+                    key = stage.name, layer.name, window.window
+                    values = layer.tpm, ends.start, ends.end, window.random_walk
+                    found.setdefault(key, []).append(values)
+    return tuple(
+        Measure(*key, *(statistics.fmean(each) for each in zip(*seeds, strict=True)))
+        for key, seeds in found.items()
+    )
+
+
+def _moved(measures: Sequence[Measure]) -> Table:
     return Table(
         ("Net", "Layer", "Window", "TPM", "Norm at its start", "at its end"),
         tuple(
             (
-                net,
-                layer,
-                f"{first}:{last}",
-                *(f"{_mean(each):.4f}" for each in zip(*all_, strict=True)),
+                each.net,
+                each.layer,
+                "{}:{}".format(*each.window),
+                *(f"{value:.4f}" for value in (each.tpm, each.start, each.end)),
             )
-            for (net, layer, (first, last)), all_ in found.items()
+            for each in measures
         ),
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return statistics.fmean(values)
 
 
 def _run(layout: Layout, stage: Stage) -> Run | None:
@@ -130,50 +164,65 @@ def _run(layout: Layout, stage: Stage) -> Run | None:
     return Run(stage.name, run.log)
 
 
-def _report(layout: Layout) -> Any:
-    done = [task.out for task in layout.tasks if layout.is_finished(task.stage)]
-    return report.read(done, layout.study.windows, layout.study.metric)
+def _page(layout: Layout, stages: Sequence[Stage]) -> str | None:
+    """The report; of one seed, since curves of all of them hide each other."""
+    if find_spec("plotly") is None or find_spec("jinja2") is None:
+        return None
+    done = [layout.folder(stage) for stage in stages if layout.is_finished(stage)]
+    read = report.read(done, layout.study.windows, layout.study.metric)
+    return page(read, f"Written by caffesplit {version('caffesplit')}.")
 
 
-def _title(study: Study) -> str:
-    return f"{study.title}\n\n" if study.title else ""
+def _undefined(values: Mapping[str, Values]) -> list[str]:
+    names = [
+        f"seed{seed}/{name}"
+        for name, found in values.items()
+        for seed, value in found.items()
+        if not math.isfinite(value)
+    ]
+    return [f"No number in the last test, and left out: {', '.join(names)}.\n"] if names else []
 
 
-def _notes(layout: Layout) -> str:
-    """What a reader of the table has to know besides."""
-    broken = resumed(layout)
+def _resumed(layout: Layout) -> list[str]:
+    """What a reader has to know of trainings that were broken off."""
+    broken = []
+    for stage in layout.stages:
+        state = read_state(layout.folder(stage)) if stage.kind != "given" else None
+        if state is not None and state.resumed:
+            broken.append(f"{stage} (from {', '.join(map(str, state.resumed))})")
     if not broken:
-        return ""
-    names = ", ".join(f"{name} (from {', '.join(map(str, at))})" for name, at in broken.items())
-    return (
-        f"\nBroken off and gone on with from a snapshot: {names}. A solver state holds neither "
-        "the place in the data nor the random numbers, so an unbroken run would differ a little.\n"
-    )
+        return []
+    return [
+        f"Broken off and gone on with from a snapshot: {', '.join(broken)}. A solver state holds "
+        "neither the place in the data nor the random numbers, so an unbroken run would differ a "
+        "little.\n"
+    ]
 
 
-def _as_json(study: Study, found: Sequence[Row]) -> Mapping[str, Any]:
+def _failed(failed: Mapping[str, str]) -> list[str]:
+    return [f"Failed: {name}: {why}\n" for name, why in failed.items()]
+
+
+def _as_json(study: Study, found: Sequence[Row], failed: Mapping[str, str]) -> Mapping[str, Any]:
     return {
         "title": study.title,
         "nets": [
             {
                 "name": row.name,
                 "what": row.what,
-                "values": _by_seed(row.values),
-                "difference": None
-                if row.difference is None
-                else {
+                "values": {str(seed): value for seed, value in row.values.items()},
+                "difference": row.difference
+                and {
                     "control": row.difference.control,
                     "mean": row.difference.mean,
                     "half_width_95": row.difference.half_width,
+                    "pairs": row.difference.pairs,
                 },
             }
             for row in found
         ],
+        "failed": dict(failed),
     }
-
-
-def _by_seed(values: Values) -> dict[str, float]:
-    return {str(seed): value for seed, value in values.items()}
 
 
 def _write(path: Path, text: str) -> None:

@@ -20,6 +20,10 @@ from caffesplit.study.stages import Stage
 Train = Callable[[Experiment, Job], Outcome]
 
 
+PROGRESS = ("to do", "begun", "finished", "changed")
+"""How far a stage has come; a changed one was made from other inputs."""
+
+
 class Interrupted(Exception):  # noqa: N818 - no error
     """A training was stopped by its user, after a snapshot."""
 
@@ -49,7 +53,8 @@ def perform(
     """
     if stage.kind == "given":
         return start.place
-    state = _state(stage, out, means.force)
+    check(stage, out, means.force)
+    state = _state(stage, out)
     if not state.made:
         write_state(out, state)
         root = make(stage, out, start, parents, means.initialise)
@@ -61,36 +66,58 @@ def perform(
     return place
 
 
+def check(stage: Stage, out: Path, force: bool = False) -> None:
+    """Check that a folder is this stage's, or free; one of another stage may give way to `force`.
+
+    Raises:
+        OutputError: if it is not.
+    """
+    if stage.kind == "given" or not out.exists():
+        return
+    state = read_state(out)
+    if state is None:
+        raise OutputError(
+            "no stage of a study", f"nothing, or {stage} of this one",
+            "Give another output, or remove it.", Location(str(out)),
+        )  # fmt: skip
+    if state.key != stage.key and not force:
+        raise OutputError(
+            "made from other inputs", f"{stage} of this study",
+            "The study, or what it starts from, has changed: give another output, or --force to "
+            "make anew what depends on the change.", Location(str(out)),
+        )  # fmt: skip
+
+
 def place_of(out: Path) -> Place:
     """Where the experiment of a stage that is made lies."""
     state = read_state(out)
     return Place(out, out.resolve() / state.root if state else None)
 
 
+def progress_of(stage: Stage, out: Path) -> str:
+    """How far a stage in `out` has come: one of `PROGRESS`."""
+    state = read_state(out)
+    if stage.kind == "given":
+        return "finished"
+    if state is None:
+        return "to do"
+    if state.key != stage.key:
+        return "changed"
+    return "finished" if state.finished else "begun"
+
+
 def is_finished(stage: Stage, out: Path) -> bool:
     """Whether there is nothing left to do for a stage in `out`."""
-    state = read_state(out)
-    return stage.kind == "given" or (state is not None and state.finished_as(stage.key))
+    return progress_of(stage, out) == "finished"
 
 
-def _state(stage: Stage, out: Path, force: bool) -> State:
-    """The state to go on from; a new one where there is none."""
-    if not out.exists():
-        return State(stage.key)
+def _state(stage: Stage, out: Path) -> State:
+    """The state to go on from; a new one where there is none, and another stage gives way."""
     state = read_state(out)
     if state is not None and state.key == stage.key:
         return state
-    if state is None or not force:
-        raise OutputError(
-            f"{'no stage of a study' if state is None else 'made from other inputs'}",
-            f"nothing, or {stage} of this study",
-            "Give another output, or remove it."
-            if state is None
-            else "The study, or what it starts from, has changed: give another output, or --force "
-            "to make this stage anew.",
-            Location(str(out)),
-        )
-    shutil.rmtree(out)
+    if out.exists():
+        shutil.rmtree(out)
     return State(stage.key)
 
 
@@ -109,12 +136,13 @@ def _train(experiment: Experiment, out: Path, state: State, means: Means) -> Non
 
 
 def _has_ended(log: Path) -> bool:
-    """Whether the log's run came to its end, though it was not noted."""
+    """Whether the log's run came to its end, though it was not noted; Ctrl-C is none."""
     try:
         events = trainlog.read(log, training=False).events if log.exists() else ()
     except LogError:
         return False
-    return bool(events) and events[-1].kind == "done"
+    kinds = [event.kind for event in events[-2:]]
+    return kinds[-1:] == ["done"] and "stopped" not in kinds
 
 
 def _last_snapshot(experiment: Experiment) -> tuple[Path, int] | None:

@@ -34,10 +34,6 @@ class State:
     resumed: tuple[int, ...] = ()
     seconds: float = 0.0
 
-    def finished_as(self, key: str) -> bool:
-        """Whether it is the state of the stage with this key, and finished."""
-        return self.finished and self.key == key
-
 
 def read_state(folder: Path) -> State | None:
     """The state of the stage in a folder; None where there is none.

@@ -63,11 +63,12 @@ def course(study: Study, seed: int, contents: Mapping[str, str]) -> Course:
     draft = _Draft(seed)
     for base in study.bases:
         draft.add_base(base, contents[base.name])
-    comparisons = tuple(
-        comparison
-        for chain in study.chains
-        for comparison in _chain(draft, chain, study.base(chain.base))
-    )
+    controls: dict[str, tuple[str, ...]] = {}
+    for chain in study.chains:
+        for comparison in _chain(draft, chain, study.base(chain.base)):
+            before = controls.get(comparison.split, ())  # Chains that begin alike share a split.
+            controls[comparison.split] = tuple(dict.fromkeys((*before, *comparison.controls)))
+    comparisons = tuple(Comparison(split, found) for split, found in controls.items())
     return Course(tuple(draft.stages.values()), comparisons)
 
 
