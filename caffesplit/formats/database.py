@@ -116,7 +116,9 @@ def complete(
     folder.mkdir(parents=True, exist_ok=True)
     done = 0
     with suppress(DatabaseError):  # None yet, or one that a power cut damaged.
-        done = count(folder)
+        pages = Pages(_data_file(folder))
+        pages.check()
+        done = len(pages)
     if not done:
         (folder / DATA_FILE).unlink(missing_ok=True)
     progress(done)
