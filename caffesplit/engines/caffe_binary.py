@@ -178,8 +178,8 @@ def _crashed(job: Job, caffe: Path, watch: Watch, status: int) -> CaffesplitErro
         return EngineError(
             "this Caffe was built without CUDA, and is asked for a GPU",
             "solver_mode: CPU, and no --gpu",
-            f"Set it in {job.solver}, or name a Caffe with CUDA (this is {caffe}).\n"
-            + running.quoted(watch.last_words),
+            f"Set it in {job.solver}, name a Caffe with CUDA (this is {caffe}), or take PyTorch: "
+            "--engine torch.\n" + running.quoted(watch.last_words),
             Location(str(job.log)),
         )
     how = f"exit status {status}"

@@ -321,8 +321,8 @@ def test_a_caffe_without_cuda_that_is_asked_for_a_gpu_says_what_to_do(caffe, dig
     assert str(error).startswith(
         f"{digits_root}/baseline/train.log: this Caffe was built without CUDA, and is asked for "
         "a GPU, expected solver_mode: CPU, and no --gpu\n"
-        f"Set it in {digits_root}/baseline/solver.prototxt, or name a Caffe with CUDA (this is "
-        f"{caffe}).\n"
+        f"Set it in {digits_root}/baseline/solver.prototxt, name a Caffe with CUDA (this is "
+        f"{caffe}), or take PyTorch: --engine torch.\n"
     )
 
 

@@ -94,6 +94,34 @@ def test_every_solver_follows_caffe_for_200_iterations(caffe, start, tmp_path, k
             np.testing.assert_allclose(our, their, rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["Nesterov", "RMSProp"])
+def test_from_most_starts_the_paths_differ_by_rounding_alone(caffe, start, tmp_path, kind):
+    """From some, a value on a kink of ReLU or pooling parts them, as it parts Caffe from Caffe
+    when one rounding of the start is another: then by 1e-3 to 1e-1, at the same starts."""
+    root = tmp_path / "root"
+    shutil.copytree(start, root)
+    fields = f'type: "{kind}" {TYPES[kind]}'
+    apart = []
+    for seed in range(1, 6):
+        made(root, f"init{seed}", 'base_lr: 1e-12 type: "SGD"', max_iter=1, random_seed=seed)
+        caffe_binary.train(prepared(root, f"init{seed}"), caffe)
+        weights = root / f"init{seed}/digits_iter_1.caffemodel"
+        ours, theirs = (made(root, f"{name}{seed}", fields) for name in ("ours", "theirs"))
+        caffe_binary.train(prepared(root, theirs.name, weights=weights), caffe)
+        torch_train.train(prepared(root, ours.name, weights=weights), device="cpu")
+        one, other = (
+            caffemodel.read(each / "digits_iter_200.caffemodel") for each in (ours, theirs)
+        )
+        apart.append(
+            max(
+                float(np.abs(our - their).max())
+                for name in other
+                for our, their in zip(one[name], other[name], strict=True)
+            )
+        )
+    assert np.median(apart) < 1e-5
+
+
 @pytest.mark.parametrize("hdf5", [False, True])
 @pytest.mark.parametrize("kind", ["SGD", "Adam"])
 def test_the_engine_may_change_at_a_snapshot(caffe, start, tmp_path, kind, hdf5):
