@@ -19,7 +19,8 @@ from caffesplit import experiment
 from caffesplit.engines import job, torch_train
 root = sys.argv[1]
 planned = job.prepare(experiment.load(root + "/baseline", root), force=True)
-print(torch_train.train(planned, device="cpu").iterations)
+done = torch_train.train(planned, device="cpu").iterations
+sys.stdout.write(f"{done}\\n")  # At once: both processes write to one pipe.
 """
 
 
