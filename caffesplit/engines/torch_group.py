@@ -61,7 +61,7 @@ class Several:
 
     def start_alike(self, blobs: Sequence[torch.Tensor]) -> None:
         for blob in blobs:
-            dist.broadcast(blob, 0)
+            dist.broadcast(blob.detach(), 0)  # Which is no part of what is learnt.
 
     @torch.no_grad()
     def average(self, gradients: Sequence[torch.Tensor]) -> None:

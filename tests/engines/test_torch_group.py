@@ -48,6 +48,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(digits_root):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     assert done.stdout.split() == ["30", "30"]
     parts = dict(caffemodel.read(digits_root / "baseline/digits_iter_30.caffemodel"))
     for name, blobs in whole.items():
