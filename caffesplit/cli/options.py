@@ -78,29 +78,38 @@ root = click.option(
 force = click.option("--force", is_flag=True, help="Replace outputs that exist already.")
 
 
-def engine(function: F) -> F:
-    """The options that choose an engine, handed on as one argument."""
+def engine_choice(function: F) -> F:
+    """The options that choose an engine: `name`, `caffe` and `precision`."""
+    for option in (
+        click.option(
+            "--precision",
+            type=click.Choice(["float32", "tf32", "bfloat16"]),
+            default="float32",
+            show_default=True,
+            help="Of PyTorch's matrix products; Caffe's own is float32.",
+        ),
+        click.option(
+            "--caffe",
+            metavar="PATH",
+            help="The Caffe binary [$CAFFE, $CAFFE_ROOT, PATH, or what install_caffe.py brought].",
+        ),
+        click.option(
+            "--engine",
+            "name",
+            type=click.Choice(["auto", "caffe", "torch"]),
+            default="auto",
+            show_default=True,
+            help="What computes; auto is Caffe where there is one, else PyTorch.",
+        ),
+    ):
+        function = option(function)
+    return function
 
-    @click.option(
-        "--engine",
-        "name",
-        type=click.Choice(["auto", "caffe", "torch"]),
-        default="auto",
-        show_default=True,
-        help="What computes; auto is Caffe where there is one, else PyTorch.",
-    )
-    @click.option(
-        "--caffe",
-        metavar="PATH",
-        help="The Caffe binary [$CAFFE, $CAFFE_ROOT, PATH, or what install_caffe.py brought].",
-    )
-    @click.option(
-        "--precision",
-        type=click.Choice(["float32", "tf32", "bfloat16"]),
-        default="float32",
-        show_default=True,
-        help="Of PyTorch's matrix products; Caffe's own is float32.",
-    )
+
+def engine(function: F) -> F:
+    """The engine chosen, handed on as one argument."""
+
+    @engine_choice
     @functools.wraps(function)
     def with_engine(
         *args: Any, name: str, caffe: str | None, precision: str, **kwargs: Any

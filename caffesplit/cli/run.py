@@ -52,19 +52,8 @@ if TYPE_CHECKING:
     metavar="FIELD=VALUE",
     help="Set a field of the bases' solvers, as in solver_mode=CPU; may be repeated.",
 )
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "caffe", "torch"]),
-    default="auto",
-    show_default=True,
-    help="What trains; auto is Caffe where there is one, else PyTorch.",
-)
-@click.option(
-    "--caffe",
-    metavar="PATH",
-    help="The Caffe binary [$CAFFE, $CAFFE_ROOT, PATH, or what install_caffe.py brought].",
-)
-@click.option("--gpu", metavar="IDS", help="GPUs, as Caffe takes them: 0 or 0,1 or all.")
+@options.engine_choice
+@options.gpu
 @click.option(
     "--cluster",
     metavar="local|ADDRESS",
@@ -95,8 +84,9 @@ def command(
     data: Path | None,
     archives: tuple[Path, ...],
     assignments: tuple[str, ...],
-    engine: str,
+    name: str,
     caffe: str | None,
+    precision: str,
     gpu: str | None,
     cluster: str | None,
     cpus: float | None,
@@ -138,13 +128,13 @@ def command(
         return
     layout.check(force)
     left = sum(not layout.is_finished(stage) for stage in layout.stages)
-    chosen = choose(engine, caffe) if left else None
+    chosen = choose(name, caffe, precision) if left else None
     failed: dict[str, str] = {}
     with alone(out, text):
         click.echo(f"{len(layout.stages)} stages, {left} of them to do")
         if chosen is not None:
             todo = tasks(layout, _starts(layout, data or layout.out / "data", archives))
-            means = stages.means(layout.study, todo, chosen, engine, gpu, force, cluster is None)
+            means = stages.means(layout.study, todo, chosen, name, gpu, force, cluster is None)
             with stages.workers(means, cluster, 1 if cpus is None else cpus, gpus or 0) as work:
                 failed = stages.carry_out(todo, work)
         table, written = results.write(layout, failed)

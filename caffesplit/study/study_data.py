@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -68,7 +69,9 @@ def shuffled(
     found: dict[str, Path] = {}
     for path in _training_sources(experiment):
         source = experiment.root / path
-        folder = data / f"shuffled-{fraction:g}"
+        # Differently prepared data has the same names.
+        origin = zlib.crc32(bytes(source.resolve()))
+        folder = data / f"shuffled-{fraction:g}-{origin:08x}"
         found[path] = folder / source.name
         if not found[path].exists():
             folder.mkdir(parents=True, exist_ok=True)
