@@ -312,7 +312,7 @@ def test_shuffled_labels_and_lsuv_are_what_a_base_learns_and_starts_from(
     assert values["shuffled"] < 0.3 < values["true"]
     assert (out / "seed1/shuffled/init.caffemodel").exists()
     net = (out / "seed1/shuffled/train_val.prototxt").read_text()
-    assert 'source: "data/shuffled-1/digits_train_lmdb"' in net
+    assert re.search('source: "data/shuffled-1-[0-9a-f]{8}/digits_train_lmdb"', net)
     assert 'source: "data/digits/digits_test_lmdb"' in net
 
 
