@@ -34,6 +34,9 @@ Batch = dict[str, torch.Tensor]
 SMALL = 1 << 14
 """Values in a batch that is made sooner than handed over from another thread."""
 
+AT_ONCE = 16
+"""Small batches that are made in a row: the processor then has the code for it at hand."""
+
 LMDB = 1
 """DataParameter.DB"""
 
@@ -236,25 +239,28 @@ SOURCES: Mapping[str, Callable[[Layer, str, Path, Random, Share], Source]] = {
 class Prefetch:
     """A source whose batches are made ahead on a thread of their own, `depth` of them.
 
-    Small ones are made as they are asked for: handing them over would take longer than that. For
-    a CUDA `device`, batches come from pinned memory.
+    Small ones are made when none is left: handing them over would take longer than that. For a
+    CUDA `device`, batches come from pinned memory.
     """
 
     def __init__(self, source: Source, depth: int, device: torch.device) -> None:
         self.shapes = source.shapes
         self._source, self._device = source, device
         self._thread = ThreadPoolExecutor(1, "prefetch")
-        self._batches: deque[Future[Batch]] = deque()
+        self._ordered: deque[Future[Batch]] = deque()
+        self._small: deque[Batch] = deque()
         if sum(map(prod, self.shapes.values())) > SMALL:
             for _ in range(depth):
                 self._order_batch()
 
     def next(self) -> Batch:
-        if self._batches:
-            batch = self._batches.popleft().result()
+        if self._ordered:
+            batch = self._ordered.popleft().result()
             self._order_batch()
         else:
-            batch = self._made()
+            if not self._small:
+                self._small.extend(self._made() for _ in range(AT_ONCE))
+            batch = self._small.popleft()
         if self._device.type == "cpu":
             return batch
         return {name: blob.to(self._device, non_blocking=True) for name, blob in batch.items()}
@@ -263,7 +269,7 @@ class Prefetch:
         self._thread.shutdown(cancel_futures=True)
 
     def _order_batch(self) -> None:
-        self._batches.append(self._thread.submit(self._made))
+        self._ordered.append(self._thread.submit(self._made))
 
     def _made(self) -> Batch:
         batch = self._source.next()

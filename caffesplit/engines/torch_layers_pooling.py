@@ -87,7 +87,7 @@ def pool(x: Tensor, pooling: Pooling) -> Tensor:
     sums = functional.avg_pool2d(
         _bordered(x, windows, pooling, 0.0), kernel, stride, divisor_override=1
     )
-    return sums / _sizes(tuple(x.shape[2:]), windows, pooling).to(x)
+    return sums / _sizes(tuple(x.shape[2:]), windows, pooling, x.device).to(x.dtype)
 
 
 def _with_mask(x: Tensor, pooling: Pooling) -> Tensors:
@@ -145,7 +145,7 @@ def _bordered(x: Tensor, windows: Shape, pooling: Pooling, value: float) -> Tens
 
 
 @lru_cache(SHAPES_KEPT)
-def _sizes(image: Shape, windows: Shape, pooling: Pooling) -> Tensor:
+def _sizes(image: Shape, windows: Shape, pooling: Pooling, device: torch.device) -> Tensor:
     """By what the sum in each window is divided: its size, with the pad but not beyond.
 
     0 or less for windows behind the image.
@@ -154,7 +154,7 @@ def _sizes(image: Shape, windows: Shape, pooling: Pooling) -> Tensor:
     for size, count, kernel, stride, pad in zip(
         image, windows, pooling.kernel, pooling.stride, pooling.pad, strict=True
     ):
-        starts = torch.arange(count) * stride - pad
+        starts = torch.arange(count, device=device) * stride - pad
         extents.append((starts + kernel).clamp(max=size + pad) - starts)
     return torch.outer(*extents).float()
 
