@@ -246,7 +246,7 @@ class Prefetch:
     def __init__(self, source: Source, depth: int, device: torch.device) -> None:
         self.shapes = source.shapes
         self._source, self._device = source, device
-        self._thread = ThreadPoolExecutor(1, "prefetch")
+        self._thread = ThreadPoolExecutor(1, "prefetch", self._begin)
         self._ordered: deque[Future[Batch]] = deque()
         self._small: deque[Batch] = deque()
         if sum(map(prod, self.shapes.values())) > SMALL:
@@ -270,6 +270,11 @@ class Prefetch:
 
     def _order_batch(self) -> None:
         self._ordered.append(self._thread.submit(self._made))
+
+    def _begin(self) -> None:
+        """Each thread has its own GPU, the first one by default."""
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
 
     def _made(self) -> Batch:
         batch = self._source.next()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -72,15 +72,18 @@ def title(device: torch.device) -> str:
 
 
 @contextmanager
-def precise(precision: str) -> Iterator[None]:
-    """Compute in real float32, which cuDNN by itself does not, or with TF32 where that is asked."""
+def computing(device: torch.device, precision: str = "float32") -> Iterator[None]:
+    """Compute there, and leave other GPUs alone; in real float32, which cuDNN by itself does not,
+    or with TF32 where that is asked.
+    """
     if precision not in PRECISIONS:
         raise EngineError(f"precision {precision!r}", f"one of {', '.join(PRECISIONS)}")
     coarse = precision == "tf32"
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = coarse
     try:
-        yield
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 

@@ -26,7 +26,7 @@ def run(
     place = Place(torch_device.chosen(device, test.gpu), test.root)
     state = State("TEST", test.level, tuple(test.stages))
     with (
-        torch_device.precise("float32"),
+        torch_device.computing(place.device),
         FedNet(read_net(test.net), state, place, Random(), zeros=True) as fed,
         fed.suited(),
     ):

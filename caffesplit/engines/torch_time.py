@@ -22,7 +22,7 @@ def run(
     place = Place(torch_device.chosen(device, timing.gpu), timing.root)
     state = State(timing.phase, timing.level, tuple(timing.stages))
     with (
-        torch_device.precise("float32"),
+        torch_device.computing(place.device),
         FedNet(read_net(timing.net), state, place, Random(), zeros=True) as fed,
         fed.suited(),
     ):

@@ -65,7 +65,7 @@ def train(
     on = torch_device.chosen(device, job.gpu)
     requests = _Requests()
     with (
-        torch_device.precise(precision),
+        torch_device.computing(on, precision),
         running.handling(requests.handle),
         joined(on) as group,
     ):

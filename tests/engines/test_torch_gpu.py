@@ -33,7 +33,7 @@ def pass_of(name: str, device: str) -> tuple[float, dict[str, torch.Tensor]]:
         else torch.randn(shape, generator=generator)
         for blob, shape in inputs_of(layers).items()
     }
-    with torch_device.precise("float32"):
+    with torch_device.computing(torch.device(device)):
         loss = net.forward({blob: value.to(device) for blob, value in batch.items()}).loss
         loss.backward()
     learned = [each for each in net.parameters if each.tensor.grad is not None]

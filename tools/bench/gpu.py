@@ -72,7 +72,7 @@ def _ready(subject: Subject, device: torch.device, precision: str) -> Iterator[S
         place = Place(device, root, bfloat16=precision == "bfloat16")
         loaded = experiment.load(root / subject.net, root, build)
         with (
-            torch_device.precise(precision),
+            torch_device.computing(device, precision),
             Solver(loaded, place, One(), Log(lambda line: None)) as solver,
         ):
             yield solver
