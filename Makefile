@@ -33,7 +33,7 @@ clean:
 
 $(VENV)/.installed: setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[all,cluster,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[all,cluster,leveldb,dev]'
 	touch $@
 
 # This very one, so that no release made since can turn tests red.

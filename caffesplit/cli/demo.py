@@ -31,7 +31,7 @@ def command(folder: Path, engine: Engine, force: bool) -> None:
 
     def train(path: Path) -> None:
         loaded = experiment.load(path, folder)
-        with training(loaded.name, loaded.solver.max_iter) as observe:
+        with training(loaded.name, loaded.solver.max_iter, engine.title(None)) as observe:
             outcome = engine.train(job.prepare(loaded), observe)
         if outcome.stopped:
             raise click.Abort
@@ -39,6 +39,7 @@ def command(folder: Path, engine: Engine, force: bool) -> None:
     def say(text: str) -> None:
         click.echo(f"\n{text}" if "\n" in text else text)
 
+    click.echo(f"Seven trainings with {engine.title(None)}")
     results = demo.run(folder, train, say, force)
     click.echo(f"\n{results.table.plain()}")
     click.echo(f"One training each: differences below {demo.NOISE} are noise.\n")

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import click
 
@@ -17,9 +18,12 @@ LINE_EVERY = 10.0
 
 
 @contextmanager
-def training(name: str, max_iter: int) -> Iterator[Callable[[Record], None]]:
-    """Show how the run `name` gets on, up to `max_iter`; what is yielded takes its records."""
-    show = _bar if sys.stderr.isatty() else _lines
+def training(name: str, max_iter: int, engine: str = "") -> Iterator[Callable[[Record], None]]:
+    """Show how the run `name` gets on, up to `max_iter`; what is yielded takes its records.
+
+    `engine` is what trains, as a person would call it.
+    """
+    show = partial(_bar, engine) if sys.stderr.isatty() else _lines
     with show(name, max_iter) as update:
         status = _Status()
 
@@ -60,7 +64,7 @@ Update = Callable[[_Status], None]
 
 
 @contextmanager
-def _bar(name: str, max_iter: int) -> Iterator[Update]:
+def _bar(engine: str, name: str, max_iter: int) -> Iterator[Update]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
@@ -73,7 +77,7 @@ def _bar(name: str, max_iter: int) -> Iterator[Update]:
         Remaining(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(name, total=max_iter, status="starting Caffe")
+        task = progress.add_task(name, total=max_iter, status=f"starting {engine}")
 
         def update(status: _Status) -> None:
             progress.update(task, completed=status.iteration, status=str(status))

@@ -83,7 +83,8 @@ class _Train:
         title = self.titles.get(experiment.folder)
         if title is None:
             return self.engine.train(job, lambda record: None)
-        with training(title, experiment.solver.max_iter) as observe:
+        engine = self.engine.title(job.gpu)
+        with training(title, experiment.solver.max_iter, engine) as observe:
             return self.engine.train(job, observe)
 
 

@@ -56,7 +56,7 @@ def command(
     The log goes to EXP/train.log as Caffe prints it. A run that goes on from a snapshot is
     appended; otherwise an earlier log is kept as train.log.1, train.log.2 …. Snapshots of an
     earlier run, or later ones than that it goes on from, are replaced with --force alone. Ctrl-C
-    takes a snapshot and stops, a second one kills the run.
+    takes a snapshot and stops, a second one kills the run; SIGHUP takes one and goes on.
 
     With --engine torch, several GPUs or machines train together under torchrun, each with a batch
     of its own, as Caffe's --gpu 0,1: torchrun --nproc_per_node=2 -m caffesplit train EXP --engine
@@ -73,9 +73,12 @@ def command(
     if not _is_first():
         engine.train(planned, lambda record: None)
         return
-    with training(loaded.name, loaded.solver.max_iter) as observe:
+    title = engine.title(gpu)
+    if warning := engine.warning(loaded.solver, gpu):
+        click.echo(f"{loaded.name}: {warning}", err=True)
+    with training(loaded.name, loaded.solver.max_iter, title) as observe:
         outcome = engine.train(planned, observe)
-    click.echo(f"{loaded.name}: {summary(outcome)}")
+    click.echo(f"{loaded.name}: {summary(outcome, title)}")
     click.echo(f"log: {_shown(planned.log)}")
     if outcome.snapshots:
         click.echo(f"last snapshot: {_shown(outcome.snapshots[-1])}")
@@ -89,12 +92,13 @@ def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def summary(outcome: Outcome) -> str:
+def summary(outcome: Outcome, engine: str) -> str:
     """What a run did, in a line."""
     plural = "" if outcome.iterations == 1 else "s"
-    parts = [f"{outcome.iterations} iteration{plural} in {outcome.seconds:.1f} s"]
+    parts = [f"{outcome.iterations} iteration{plural} in {outcome.seconds:.1f} s with {engine}"]
     if outcome.loss is not None:
-        parts.append(f"loss {outcome.loss:.4g}")
+        when = "" if outcome.loss_at == outcome.iterations else f" at iteration {outcome.loss_at}"
+        parts.append(f"loss {outcome.loss:.4g}{when}")
     if outcome.accuracy is not None:
         parts.append(f"accuracy {outcome.accuracy:.4f}")
     return ", ".join(parts)

@@ -54,6 +54,10 @@ class Log:
             self.line("caffe.cpp:204", f"Using GPUs {gpu}")
             self.line("caffe.cpp:209", f"GPU {gpu}: {name}")
 
+    def engine(self, title: str, rank: int, count: int) -> None:
+        processes = f", process {rank + 1} of {count}" if count > 1 else ""
+        self.line(OWN, f"{title}{processes}")
+
     def resuming(self, path: str) -> None:
         self.line("caffe.cpp:235", f"Resuming from {path}")
 

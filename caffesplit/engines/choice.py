@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from caffesplit.engines import caffe_binary, testing, timing, torch_process
 from caffesplit.engines.job import Job, Outcome
@@ -21,6 +21,14 @@ ENGINES = ("auto", "caffe", "torch")
 class Engine(Protocol):
     """What can run a job; each raises what its own functions say."""
 
+    def title(self, gpu: str | None) -> str:
+        """What trains, and on what, for a person; `gpu` as in a job."""
+        ...
+
+    def warning(self, solver: Any, gpu: str | None) -> str:
+        """What else a person should know before a solver is trained with; mostly nothing."""
+        ...
+
     def train(self, job: Job, observe: Observer) -> Outcome: ...
 
     def test(self, test: Test, progress: Progress) -> Outputs: ...
@@ -33,6 +41,12 @@ class Caffe:
     """The real Caffe."""
 
     binary: Path
+
+    def title(self, gpu: str | None) -> str:
+        return "Caffe"
+
+    def warning(self, solver: Any, gpu: str | None) -> str:
+        return ""
 
     def train(self, job: Job, observe: Observer) -> Outcome:
         return caffe_binary.train(job, self.binary, observe)
@@ -50,6 +64,16 @@ class Torch:
 
     precision: str = "float32"
     """As torch_train.train has it."""
+
+    def title(self, gpu: str | None) -> str:
+        from caffesplit.engines import torch_device
+
+        return f"PyTorch on {torch_device.title(torch_device.chosen('auto', gpu))}"
+
+    def warning(self, solver: Any, gpu: str | None) -> str:
+        from caffesplit.engines import torch_device
+
+        return torch_device.warning(solver, torch_device.chosen("auto", gpu))
 
     def train(self, job: Job, observe: Observer) -> Outcome:
         from caffesplit.engines import torch_train
@@ -78,7 +102,7 @@ def choose(name: str = "auto", caffe: str | None = None, precision: str = "float
         raise EngineError(
             "torch is not installed",
             "it for --engine torch",
-            "Run `pip install 'caffesplit[torch]'`.",
+            "Install it: pip install torch",
         )
     if name == "torch":
         return _torch(precision)
@@ -89,7 +113,7 @@ def choose(name: str = "auto", caffe: str | None = None, precision: str = "float
             raise
         if has_torch:
             return _torch(precision)
-        remedy = f"{error.remedy}\nOr train without Caffe: `pip install 'caffesplit[torch]'`."
+        remedy = f"{error.remedy}\nOr do without Caffe: pip install torch"
         raise EngineError(error.found, error.expected, remedy) from None
 
 

@@ -58,7 +58,7 @@ class Outcome:
 
     Attributes:
         iterations: that have been done.
-        loss: the last one printed, if any was.
+        loss: the last one printed, if any was; `loss_at` is its iteration.
         accuracy: of the last test, if there was one with such an output.
         seconds: of wall-clock time, from Caffe's start to its end.
         snapshots: the weight files that were written, in their order.
@@ -70,6 +70,7 @@ class Outcome:
     seconds: float
     stopped: bool
     snapshots: tuple[Path, ...]
+    loss_at: int = 0
 
 
 def prepare(

@@ -13,7 +13,7 @@ from types import FrameType
 
 from caffesplit.engines.job import Job, Outcome
 from caffesplit.engines.watch import Watch
-from caffesplit.errors import EngineError, Location, TrainingError
+from caffesplit.errors import EngineError, Location, OutputError, TrainingError
 from caffesplit.formats.trainlog import Record
 
 Observer = Callable[[Record], None]
@@ -79,6 +79,7 @@ def outcome(job: Job, watch: Watch, start: float) -> Outcome:
         time.monotonic() - start,
         watch.stopped,
         tuple(job.root / path for path in watch.snapshots),
+        watch.loss_at,
     )
 
 
@@ -94,13 +95,35 @@ def diverged(job: Job, watch: Watch) -> TrainingError:
 
 def crashed(job: Job, watch: Watch, who: str, how: str, otherwise: str) -> TrainingError:
     """The error of a run that ended in the middle: the last words of its log, or `otherwise`."""
-    when = f"after iteration {watch.iterations}" if watch.iterations else "before any training"
+    words = quoted(watch.last_words or otherwise)
     return TrainingError(
-        f"{who} ended {when} ({how}); its last words:",
+        f"{who} ended {_when(watch)} ({how}); its last words:",
         "",
-        quoted(watch.last_words or otherwise),
+        "\n".join(part for part in (words, _way_on(job, watch)) if part),
         Location(str(job.log)),
     )
+
+
+def unwritten(job: Job, watch: Watch, error: OutputError) -> TrainingError:
+    """The error of a run that ended since a file could not be written."""
+    return TrainingError(
+        f"the training ended {_when(watch)}: {error.found}",
+        error.expected,
+        "\n".join(part for part in ("Make room there.", _way_on(job, watch)) if part),
+        error.at,
+    )
+
+
+def _when(watch: Watch) -> str:
+    return f"after iteration {watch.iterations}" if watch.iterations else "before any training"
+
+
+def _way_on(job: Job, watch: Watch) -> str:
+    """How a run that ended in the middle goes on; nothing if it left no solver state."""
+    written = [str(path).replace(".caffemodel", ".solverstate") for path in watch.snapshots]
+    states = [*([job.snapshot] if job.snapshot else []), *(job.root / path for path in written)]
+    last = next((state for state in reversed(states) if state.is_file()), None)
+    return f"It goes on from its last snapshot with --snapshot {last}" if last else ""
 
 
 def quoted(words: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -12,6 +13,9 @@ from caffesplit.errors import EngineError
 
 SMALL = 1 << 16
 """Values in a pass; fewer than this are computed before a second thread has begun."""
+
+GPU = 1
+"""SolverParameter.SolverMode"""
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 """float32 is Caffe's own; the others let matrix products and convolutions be coarser."""
@@ -68,7 +72,14 @@ def _named(name: str) -> torch.device:
 
 
 def title(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
+
+
+def warning(solver: Any, device: torch.device) -> str:
+    """That a solver's GPU is not there; nothing where it is, or where none is named."""
+    if solver.HasField("solver_mode") and solver.solver_mode == GPU and device.type == "cpu":
+        return "solver_mode: GPU is not followed, since torch sees no GPU: this runs on the CPU"
+    return ""
 
 
 @contextmanager

@@ -139,9 +139,12 @@ def build(tree: Message, path: str) -> Net:
     """The net of a prototxt of any age, in today's format, as Caffe makes it when it loads one.
 
     Raises:
+        PrototxtError: for a field that BVLC Caffe does not have.
         PrototxtError, NetError: as `graph.build` and `upgrade_net` do.
     """
-    return graph.build(upgrade_net(tree, path).result, path)
+    net = graph.build(upgrade_net(tree, path).result, path)
+    schema.refuse_unknown(net.unknown)
+    return net
 
 
 def _forces_backward(net: Net) -> bool:

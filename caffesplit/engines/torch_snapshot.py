@@ -12,6 +12,7 @@ from typing import Any
 from caffesplit.engines.caffe_log import Log
 from caffesplit.engines.torch_feed import FedNet
 from caffesplit.engines.torch_updates import Updater
+from caffesplit.errors import Location
 from caffesplit.formats import caffemodel, hdf5, solverstate
 from caffesplit.formats.layers import LayerWeights
 from caffesplit.net.graph import PHASES
@@ -32,8 +33,11 @@ class Snapshots:
     """A solver's snapshots. Paths are as Caffe has them: from `root`, the working directory."""
 
     def __init__(self, solver: Any, prefix: str, root: Path, log: Log) -> None:
+        """Raises WeightsError where snapshots are to be HDF5 and its library is not there."""
         self._prefix, self._root, self._log = prefix, root, log
         self._hdf5 = solver.snapshot_format == HDF5
+        if self._hdf5:
+            hdf5.library(Location(f"{prefix}_iter_N.caffemodel{hdf5.SUFFIX}"))
 
     def write(self, progress: Progress, name: str, fed: FedNet, updater: Updater) -> None:
         """Write weights and solver state, over earlier ones of this iteration.

@@ -56,8 +56,12 @@ class Solver:
         log: Log,
         requested: Callable[[], Request] = lambda: Request.NONE,
         weights: Sequence[str] = (),
+        begun: Callable[[], object] = lambda: None,
     ) -> None:
         """Set up the nets; all of them start from `weights`, paths from the experiment's root.
+
+        `begun` is called when a first batch has passed through the net that is trained, and
+        before anything is written.
 
         Raises:
             NetError, DatabaseError, WeightsError: for nets or data that cannot be run.
@@ -65,7 +69,7 @@ class Solver:
         self.progress, self.stopped, self.diverged = Progress(), False, False
         self._experiment, self._parameter = experiment, experiment.solver
         self._group, self._log, self._requested = group, log, requested
-        self._weights = weights
+        self._weights, self._begun = weights, begun
         self._losses: deque[torch.Tensor] = deque(maxlen=self._parameter.average_loss)
         self._closing = ExitStack()
         log.solver(self._parameter)
@@ -90,7 +94,7 @@ class Solver:
                 f"net {_name(net)!r} has no loss to train by",
                 "a layer whose top is one",
                 "Add a SoftmaxWithLoss, say, or give a layer a loss_weight.",
-                Location(_path(trained) or str(self._experiment.solver_path)),
+                Location(str(trained.path or self._experiment.solver_path)),
             )
         self._tested: list[FedNet] = []
         if place.share.rank:
@@ -151,7 +155,8 @@ class Solver:
     def step_to(self, last: int) -> None:
         """Train until so many updates are made (Solver::Step), as long as nothing stops it."""
         parameter = self._parameter
-        displayed, since = self.progress.iteration, time.monotonic()
+        first = displayed = self.progress.iteration
+        since = time.monotonic()
         while (iteration := self.progress.iteration) < last and not self.stopped:
             if self._is_test_due(iteration):
                 self._test_all()
@@ -159,6 +164,8 @@ class Solver:
                     return
             is_shown = bool(parameter.display) and iteration % parameter.display == 0
             outputs = self._pass(is_shown and parameter.debug_info)
+            if iteration == first:
+                self._begun()
             if is_shown or (iteration + 1) % CHECKED == 0 or iteration + 1 == last:
                 loss = self._smoothed()
                 self.diverged = bool(self._group.agreed(not math.isfinite(loss)))
@@ -222,6 +229,7 @@ class Solver:
 
     def _snapshot(self) -> None:
         if self._group.share.rank == 0:
+            self._begun()
             name = _name(self._experiment.net)
             self._snapshots.write(self.progress, name, self._net, self._updater)
 

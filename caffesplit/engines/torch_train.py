@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
@@ -20,11 +20,9 @@ from caffesplit.engines.torch_feed import Place, build
 from caffesplit.engines.torch_group import Group, joined
 from caffesplit.engines.torch_solver import Request, Solver
 from caffesplit.engines.watch import Watch
-from caffesplit.errors import CaffesplitError, TrainingError
+from caffesplit.errors import CaffesplitError, OutputError, TrainingError
 from caffesplit.experiment import Experiment
-
-GPU = 1
-"""SolverParameter.SolverMode"""
+from caffesplit.formats import schema
 
 FAILURES = {
     "CUDA out of memory": "out of memory; a smaller batch_size needs less",
@@ -80,13 +78,17 @@ def _lead(job: Job, place: Place, group: Group, requests: _Requests, journal: _J
     """Train in the only process, or the first one of several."""
     start = time.monotonic()
     log = Log(journal.write)
-    log.device(job.gpu or _index(place.device), torch_device.title(place.device))
+    device = torch_device.title(place.device)
+    log.device(job.gpu or _index(place.device), device)
+    title = f"PyTorch {torch.__version__} on {device}"
+    log.engine(title, group.share.rank, group.share.count)
     try:
-        with _ready(job, place, group, log, requests) as solver:
-            watch = journal.open()
+        with _ready(job, place, group, log, requests, journal.open) as solver:
             solver.solve()
     except _Killed as killed:
-        raise journal.crashed(f"killed by {killed.signal.name}") from None
+        raise journal.crashed(str(killed)) from None
+    except OutputError as error:
+        raise journal.unwritten(error) from error
     except CaffesplitError as error:
         log.failed(str(error))
         raise
@@ -95,7 +97,7 @@ def _lead(job: Job, place: Place, group: Group, requests: _Requests, journal: _J
             if words in str(error):
                 raise journal.crashed(meaning) from error
         raise
-    journal.finish()
+    watch = journal.finish()
     if watch.diverged_at is not None:
         raise running.diverged(job, watch)
     return running.outcome(job, watch, start)
@@ -104,21 +106,31 @@ def _lead(job: Job, place: Place, group: Group, requests: _Requests, journal: _J
 def _follow(job: Job, place: Place, group: Group, requests: _Requests) -> Outcome:
     """Train in another than the first process."""
     start = time.monotonic()
-    with _ready(job, place, group, Log(lambda line: None), requests) as solver:
-        solver.solve()
+    try:
+        with _ready(job, place, group, Log(lambda line: None), requests) as solver:
+            solver.solve()
+    except _Killed as killed:
+        raise TrainingError(f"process {group.share.rank} was {killed}") from None
     seconds = time.monotonic() - start
     return Outcome(solver.progress.iteration, None, None, seconds, solver.stopped, ())
 
 
 @contextmanager
-def _ready(job: Job, place: Place, group: Group, log: Log, requests: _Requests) -> Iterator[Solver]:
+def _ready(
+    job: Job,
+    place: Place,
+    group: Group,
+    log: Log,
+    requests: _Requests,
+    begun: Callable[[], object] = lambda: None,
+) -> Iterator[Solver]:
     """The job's solver, set up, with what it starts from."""
     loaded = experiment.load(job.solver, job.root, build)
+    schema.refuse_unknown(schema.read(loaded.solver_tree, "SolverParameter").unknown)
     weights = _weights(job, loaded)
-    asked = loaded.solver.HasField("solver_mode") and loaded.solver.solver_mode == GPU
-    if asked and place.device.type == "cpu":
-        log.note("solver_mode: GPU is not followed: this runs on the CPU")
-    with Solver(loaded, place, group, log, requests.next, weights) as solver:
+    if warning := torch_device.warning(loaded.solver, place.device):
+        log.note(warning)
+    with Solver(loaded, place, group, log, requests.next, weights, begun) as solver:
         if job.snapshot:
             solver.restore(str(job.snapshot))
         yield solver
@@ -141,8 +153,7 @@ class _Killed(BaseException):
     """A signal that ends the run at once."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.signal = signal.Signals(number)
+        super().__init__(f"killed by {signal.Signals(number).name}")
 
 
 class _Requests:
@@ -166,7 +177,8 @@ class _Requests:
 
 
 class _Journal:
-    """The run's log. Lines wait until it is opened: a run that cannot begin leaves none.
+    """The run's log. Lines wait until it is opened: a run that cannot begin leaves none, and
+    what it would replace stays.
 
     A context, which closes it.
     """
@@ -184,20 +196,27 @@ class _Journal:
         for record in self._watch.feed(line):
             self._observe(record)
 
-    def open(self) -> Watch:
-        """Remove what the run replaces, and begin its log."""
+    def open(self) -> None:
+        """Remove what the run replaces, and begin its log, unless that is done."""
+        if self._watch is not None:
+            return
         running.remove_replaced(self._job)
         watch = self._closing.enter_context(Watch(self._job.log, self._job.goes_on))
         self._watch = watch
         for line in self._early:
             self.write(line)
-        return watch
 
-    def finish(self) -> None:
+    def finish(self) -> Watch:
         """Tell what the log's end completes."""
-        if self._watch is not None:
-            for record in self._watch.close():
-                self._observe(record)
+        self.open()
+        assert self._watch is not None
+        for record in self._watch.close():
+            self._observe(record)
+        return self._watch
+
+    def unwritten(self, error: OutputError) -> CaffesplitError:
+        """The error of a run that could not write any more, if it had begun."""
+        return error if self._watch is None else running.unwritten(self._job, self._watch, error)
 
     def crashed(self, how: str) -> CaffesplitError:
         """The error of a run that ended in the middle."""

@@ -7,10 +7,12 @@ import math
 import re
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from caffesplit.engines import logfile
+from caffesplit.errors import Location, OutputError
 from caffesplit.formats.accuracy import accuracy_output
 from caffesplit.formats.glog import fatal
 from caffesplit.formats.trainlog import Event, Parser, Record, TestRow, TrainRow
@@ -34,6 +36,8 @@ class Watch:
     def __init__(self, log: Path, append: bool) -> None:
         self.iterations = 0
         self.loss: float | None = None
+        self.loss_at = 0
+        """The iteration of that loss."""
         self.accuracy: float | None = None
         self.snapshots: list[Path] = []
         self.stopped = False
@@ -54,12 +58,26 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        # What could not be written was told as it was fed.
+        with suppress(OSError):
+            self._file.close()
 
     def feed(self, data: bytes) -> tuple[Record, ...]:
-        """Take the next piece of the log; return the records it completes."""
-        self._file.write(data)
-        self._file.flush()
+        """Take the next piece of the log; return the records it completes.
+
+        Raises:
+            OutputError: if the log cannot be written.
+        """
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(
+                f"the log cannot be written ({error.strerror})",
+                "a log that grows with the training",
+                "Make room there, or give another log: --log FILE.",
+                Location(self._file.name),
+            ) from error
         text = self._decoder.decode(data)
         lines = (self._words.pop() + text).split("\n")
         self._words.extend(line[:LINE_KEPT] for line in lines)
@@ -96,7 +114,8 @@ class Watch:
         return records
 
     def _note_loss(self, row: TrainRow) -> None:
-        self.iterations, self.loss = row.iteration, row.loss
+        self.iterations = self.loss_at = row.iteration
+        self.loss = row.loss
         if not row.diverged:
             self.diverged_at = None
         elif self.diverged_at is None:

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from caffesplit.errors import Location, OutputError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors that say that there is no room: on the disk, or in the user's part of it."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors that say that there is no room: on the disk, in the user's part of it, or in a file."""
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

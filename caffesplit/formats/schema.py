@@ -123,6 +123,21 @@ def read(node: Message, name: str, path: str = "<text>") -> Typed:
     return Typed(message, tuple(reader.unknown), reader.further_unknown)
 
 
+def refuse_unknown(unknown: Iterable[Unknown]) -> None:
+    """Raise PrototxtError for the first field or value that BVLC Caffe does not know, as it does.
+
+    A field of a fork, or misspelled, means something; without it the net is another one.
+    """
+    for each in unknown:
+        close = f"Did you mean {each.suggestion}? " if each.suggestion else ""
+        raise PrototxtError(
+            f"{each.message_name} has no {each.name!r} in BVLC Caffe",
+            "fields and values that it has; it ends on others, too",
+            f"{close}Correct it, or take it out. A fork's own needs that fork: --engine caffe.",
+            each.location,
+        )
+
+
 def layer_types() -> frozenset[str]:
     """The layer types that BVLC Caffe 1.0 registers, and its HEAD (Clip, Swish).
 

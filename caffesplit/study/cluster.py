@@ -145,6 +145,6 @@ def _ray() -> Any:
         raise EngineError(
             "ray is not installed",
             "it for --cluster",
-            "Run `pip install 'caffesplit[cluster]'`, or leave out --cluster.",
+            "Install it: pip install ray, or leave out --cluster.",
         ) from error
     return ray

@@ -155,7 +155,7 @@ def _clear(folder: Path, force: bool) -> None:
             "Give another folder.",
             Location(str(folder)),
         )
-    if found and not force:
+    if found not in ([], [folder / MARKER]) and not force:
         raise OutputError(
             "an earlier demo is here",
             "a new folder",

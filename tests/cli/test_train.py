@@ -31,7 +31,7 @@ def test_a_run_ends_with_what_it_reached_and_where_that_lies(caffe, digits_root,
 
     assert result.exit_code == 0
     assert re.fullmatch(
-        r"baseline: 100 iterations in \d+\.\d s, loss \d\.\d+, accuracy 0\.\d{4}\n"
+        r"baseline: 100 iterations in \d+\.\d s with Caffe, loss \d\.\d+, accuracy 0\.\d{4}\n"
         r"log: baseline/train\.log\n"
         r"last snapshot: baseline/digits_iter_100\.caffemodel\n",
         result.stdout,
@@ -141,4 +141,24 @@ def test_nothing_is_created_before_caffe_is_found(digits_root):
 
 def test_one_iteration_is_singular():
     outcome = Outcome(1, None, None, 2.0, stopped=True, snapshots=())
-    assert train.summary(outcome) == "1 iteration in 2.0 s"
+    assert train.summary(outcome, "Caffe") == "1 iteration in 2.0 s with Caffe"
+
+
+def test_a_loss_that_is_older_than_the_run_says_of_when_it_is():
+    outcome = Outcome(600, 2.306, None, 2.0, stopped=False, snapshots=(), loss_at=0)
+    assert train.summary(outcome, "Caffe") == (
+        "600 iterations in 2.0 s with Caffe, loss 2.306 at iteration 0"
+    )
+
+
+def test_a_gpu_that_the_solver_wants_and_torch_does_not_see_is_told_of_at_once(
+    digits_root, monkeypatch
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    solver = digits_root / "baseline/solver.prototxt"
+    solver.write_text(solver.read_text().replace("solver_mode: CPU", "solver_mode: GPU"))
+    result = run(digits_root / "baseline", "--engine", "torch")
+    assert result.stderr.startswith(
+        "baseline: solver_mode: GPU is not followed, since torch sees no GPU: this runs on the CPU\n"
+    )
+    assert " s with PyTorch on the CPU, loss " in result.stdout

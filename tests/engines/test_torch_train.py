@@ -199,7 +199,7 @@ def test_gpu_mode_without_a_gpu_is_noted(digits_root):
     set_solver(digits_root, max_iter=10, solver_mode="GPU")
     train(digits_root)
     log = (digits_root / "baseline/train.log").read_text()
-    assert "] solver_mode: GPU is not followed: this runs on the CPU" in log
+    assert "] solver_mode: GPU is not followed, since torch sees no GPU" in log
 
 
 # Signals
@@ -273,8 +273,86 @@ def test_a_loss_that_nobody_looks_at_is_looked_at_now_and_then(digits_root):
 def test_a_net_without_a_loss_is_refused(digits_root):
     set_net(digits_root, 'type: "SoftmaxWithLoss"', 'type: "Accuracy"')
     assert str(error_of(digits_root)).startswith(
-        "baseline/train_val.prototxt: net 'digits' has no loss to train by, expected a layer whose "
+        f"{digits_root}/baseline/train_val.prototxt: net 'digits' has no loss to train by, "
+        "expected a layer whose "
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "found"),
+    [
+        ("solver", "momentum", "momentun", "SolverParameter has no 'momentun' in BVLC Caffe"),
+        ("train_val", "lr_mult", "lr_mul", "ParamSpec has no 'lr_mul' in BVLC Caffe"),
+    ],
+)
+def test_a_field_that_caffe_has_not_is_refused_as_caffe_does(
+    digits_root, file, right, wrong, found
+):
+    """Without it, another net would be trained, or in another way."""
+    path = digits_root / f"baseline/{file}.prototxt"
+    path.write_text(path.read_text().replace(right, wrong, 1))
+    message = str(error_of(digits_root))
+    assert f"{path.name}:" in message
+    assert f"{found}, expected fields and values that it has" in message
+    assert f"Did you mean {right}? Correct it, or take it out." in message
+
+
+def test_a_library_that_snapshots_need_is_missed_before_any_training(digits_root, monkeypatch):
+    set_solver(digits_root, snapshot_format="HDF5")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    assert str(error_of(digits_root)) == (
+        "baseline/digits_iter_N.caffemodel.h5: "
+        "the file is HDF5, and h5py is not installed\nInstall it: pip install h5py"
+    )
+    assert not (digits_root / "baseline/train.log").exists()
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_the_message_says_how_to_go_on(digits_root):
+    set_solver(digits_root, max_iter=10, snapshot=10)
+    train(digits_root)
+    set_solver(digits_root, max_iter=30)
+    state = "baseline/digits_iter_10.solverstate"
+    command = f"{sys.executable} -m caffesplit train baseline --engine torch --snapshot {state}"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 60; {command}"],
+        cwd=digits_root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == TrainingError.exit_code
+    assert re.fullmatch(
+        f"caffesplit: {digits_root}/baseline: the training ended after iteration 20: "
+        r"the output does not fit on the disk \(File too large, [\d,]+ bytes are free\), "
+        "expected room for all of it\n"
+        f"Make room there.\nIt goes on from its last snapshot with --snapshot "
+        f"{digits_root}/{state}\n",
+        done.stderr,
+    )
+
+
+def test_a_log_that_cannot_be_written_is_named(digits_root):
+    message = str(error_of(digits_root, log=Path("/dev/full")))
+    assert message.startswith(
+        "/dev/full: the training ended before any training: "
+        "the log cannot be written (No space left on device), expected a log that grows"
+    )
+
+
+def test_labels_that_are_no_classes_leave_an_earlier_runs_snapshots(digits_root):
+    """Which `force` replaces only when a first batch has passed."""
+    set_solver(digits_root, max_iter=10, snapshot=10, test_initialization="false")
+    train(digits_root)
+    before = sorted(path.name for path in (digits_root / "baseline").iterdir())
+    set_net(digits_root, "num_output: 10", "num_output: 5")
+    assert "0 to 4" in str(error_of(digits_root, force=True))
+    assert sorted(path.name for path in (digits_root / "baseline").iterdir()) == before
+
+
+def test_the_log_says_what_trains(digits_root):
+    train(digits_root)
+    log = (digits_root / "baseline/train.log").read_text()
+    assert f"] PyTorch {torch.__version__} on the CPU\n" in log
 
 
 def test_memory_that_is_not_there_is_a_message(digits_root):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from caffesplit.errors import OutputError
+from caffesplit.errors import DatabaseError, OutputError
 from caffesplit.study import demo as study
 from caffesplit.study.demo import NETS
 
@@ -56,6 +56,13 @@ def test_an_earlier_demo_is_replaced_only_with_force(demo):
     assert again.returncode == 2
     assert "an earlier demo is here, expected a new folder" in again.stderr
     assert (folder / "curves.png").exists()
+
+
+def test_a_demo_that_could_not_begin_is_no_earlier_one(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    for _ in range(2):
+        with pytest.raises(DatabaseError, match="scikit-learn is not installed"):
+            study.run(tmp_path, never, print)
 
 
 def never(path):
