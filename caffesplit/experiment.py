@@ -167,6 +167,11 @@ class Experiment:
             Location(str(self.solver_path)),
         )
 
+    def moved(self, path: str) -> Path | None:
+        """What a recorded path that is gone may be now: its last parts, from here."""
+        here = (folder / end for end in _ends(path) for folder in (self.root, self.folder))
+        return next((candidate for candidate in here if candidate.exists()), None)
+
     @property
     def kernel_layers(self) -> tuple[str, ...]:
         """The names of the trained layers that have kernels, in the net's order."""

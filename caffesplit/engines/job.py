@@ -195,6 +195,8 @@ def _missing_source(experiment: Experiment, field: Field, path: str) -> NetError
     remedy = "Bring it there, correct the path, or give the folder it starts from: --root DIR."
     if path.startswith("/"):
         remedy = "Bring it there, or correct the path."
+    if moved := experiment.moved(path):
+        remedy = f"There is {moved}, though: if that is it, correct the path."
     return NetError(
         f'{field.name} "{path}" does not exist',
         f"a file or folder at {experiment.root.resolve() / path}",

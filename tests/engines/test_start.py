@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from caffesplit import experiment
-from caffesplit.engines import caffe_binary, job
+from caffesplit.engines import caffe_binary, job, start
 from caffesplit.engines.job import Job
 from caffesplit.errors import CaffesplitError, EngineError, TrainingError, WeightsError
 from caffesplit.formats import caffemodel
 from caffesplit.formats.caffemodel import LayerWeights
+from caffesplit.net.solver import State
 
 
 @pytest.fixture
@@ -182,6 +183,41 @@ def test_weights_that_share_a_layer_with_the_net_are_taken(base, tmp_path):
     assert prepared(base, weights=path).weights == path
 
 
+def test_layers_without_weights_in_the_file_are_named_unless_others_share_theirs(tmp_path):
+    shared = 'param { name: "w" } param { name: "b" }'
+    net = tmp_path / "net.prototxt"
+    net.write_text(
+        'layer { name: "data" type: "Input" top: "data" }\n'
+        + "".join(
+            f'layer {{ name: "{name}" type: "InnerProduct" bottom: "data" top: "{name}" {param}\n'
+            "  inner_product_param { num_output: 1 } }\n"
+            for name, param in [("a", shared), ("b", shared), ("c", ""), ("d", ""), ("e", "")]
+        )
+        + 'layer { name: "f" type: "ReLU" bottom: "e" top: "e" }\n'
+        + 'layer { name: "g" type: "PReLU" bottom: "e" top: "e" include { phase: TRAIN } }\n'
+    )
+    weights = weights_of(tmp_path / "w.caffemodel", "a", "d", "another")
+    for phase, names in (("TEST", ("c", "e")), ("TRAIN", ("c", "e", "g"))):
+        layers = start.layers_of(net, State(phase))
+        assert start.unfilled(layers, net, weights) == names
+
+
+@pytest.mark.parametrize(
+    ("count", "line"),
+    [
+        (1, "no weights for: a0, which keeps its initial values"),
+        (2, "no weights for: a0, a1, which keep their initial values"),
+        (
+            13,
+            "no weights for: a0, a1, a2, a3, a4, a5, a6, a7, a8, a9 and 3 more, which keep their "
+            "initial values",
+        ),
+    ],
+)
+def test_layers_that_keep_their_initial_values_are_told_in_a_line(count, line):
+    assert start.unfilled_line([f"a{number}" for number in range(count)]) == line
+
+
 def test_a_caffemodel_is_no_snapshot_to_go_on_from(base, earlier):
     assert str(refusal(base, snapshot=earlier[0])) == (
         f"{earlier[0]}: weights in place of a snapshot, expected a .solverstate\n"
@@ -243,3 +279,12 @@ def test_an_absolute_source_that_is_missing_starts_from_no_root(base):
     net = base / "train_val.prototxt"
     net.write_text(re.sub('"data/digits_train', '"/nowhere/digits_train', net.read_text()))
     assert str(refusal(base)).splitlines()[-1] == "Bring it there, or correct the path."
+
+
+def test_a_source_that_was_moved_with_its_folder_is_pointed_out(base):
+    net = base / "train_val.prototxt"
+    net.write_text(re.sub('"data/digits_train', '"/home/old/data/digits_train', net.read_text()))
+    moved = base.parent / "data/digits_train_lmdb"
+    assert str(refusal(base)).splitlines()[-1] == (
+        f"There is {moved}, though: if that is it, correct the path."
+    )
