@@ -10,7 +10,7 @@ fields and enum values that BVLC Caffe does not know are left out of the message
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -123,19 +123,22 @@ def read(node: Message, name: str, path: str = "<text>") -> Typed:
     return Typed(message, tuple(reader.unknown), reader.further_unknown)
 
 
-def refuse_unknown(unknown: Iterable[Unknown]) -> None:
+def refuse_unknown(unknown: Sequence[Unknown]) -> None:
     """Raise PrototxtError for the first field or value that BVLC Caffe does not know, as it does.
 
     A field of a fork, or misspelled, means something; without it the net is another one.
     """
-    for each in unknown:
-        close = f"Did you mean {each.suggestion}? " if each.suggestion else ""
-        raise PrototxtError(
-            f"{each.message_name} has no {each.name!r} in BVLC Caffe",
-            "fields and values that it has; it ends on others, too",
-            f"{close}Correct it, or take it out. A fork's own needs that fork: --engine caffe.",
-            each.location,
-        )
+    if not unknown:
+        return
+    first = unknown[0]
+    close = f"Did you mean {first.suggestion}? " if first.suggestion else ""
+    more = f" `caffesplit check` shows {len(unknown)} such." if len(unknown) > 1 else ""
+    raise PrototxtError(
+        f"{first.message_name} has no {first.name!r} in BVLC Caffe",
+        "fields and values that it has; it ends on others, too",
+        f"{close}Correct it, or take it out. A fork's own needs that fork: --engine caffe.{more}",
+        first.location,
+    )
 
 
 def layer_types() -> frozenset[str]:

@@ -279,22 +279,23 @@ def test_a_net_without_a_loss_is_refused(digits_root):
 
 
 @pytest.mark.parametrize(
-    ("file", "right", "wrong", "found"),
+    ("file", "right", "wrong", "found", "more"),
     [
-        ("solver", "momentum", "momentun", "SolverParameter has no 'momentun' in BVLC Caffe"),
-        ("train_val", "lr_mult", "lr_mul", "ParamSpec has no 'lr_mul' in BVLC Caffe"),
+        ("solver", "momentum", "momentun", "SolverParameter has no 'momentun' in BVLC Caffe", ""),
+        ("train_val", "lr_mult", "lr_mul", "ParamSpec has no 'lr_mul' in BVLC Caffe", "8"),
     ],
 )
 def test_a_field_that_caffe_has_not_is_refused_as_caffe_does(
-    digits_root, file, right, wrong, found
+    digits_root, file, right, wrong, found, more
 ):
     """Without it, another net would be trained, or in another way."""
     path = digits_root / f"baseline/{file}.prototxt"
-    path.write_text(path.read_text().replace(right, wrong, 1))
+    path.write_text(path.read_text().replace(right, wrong))
     message = str(error_of(digits_root))
     assert f"{path.name}:" in message
     assert f"{found}, expected fields and values that it has" in message
     assert f"Did you mean {right}? Correct it, or take it out." in message
+    assert message.endswith(f" `caffesplit check` shows {more} such." if more else "caffe.")
 
 
 def test_a_library_that_snapshots_need_is_missed_before_any_training(digits_root, monkeypatch):
