@@ -1,4 +1,4 @@
-"""Packaging of caffesplit. `pip install .` installs the core, `.[all]` all but torch, ray and LevelDB."""
+"""Packaging of caffesplit. `pip install .` installs the core, `.[all]` most else."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ EXTRAS = {
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})
 EXTRAS["cluster"] = ["ray>=2.9"]
-EXTRAS["leveldb"] = ["plyvel>=1.5"]
+EXTRAS["leveldb"] = ["lmdb>=1.4", "plyvel>=1.4"]
 EXTRAS["torch"] = ["h5py>=3.8", "lmdb>=1.4", "pillow>=9", "torch>=2.1"]
 EXTRAS["dev"] = [
     "grpcio-tools>=1.60",

@@ -96,7 +96,18 @@ def test_the_layering_test_sees_a_forbidden_import(tmp_path: Path) -> None:
 
 
 HEAVY = (
-    *("matplotlib", "lmdb", "h5py", "sklearn", "scipy", "torch", "ray", "plotly", "numpy"),
+    *(
+        "matplotlib",
+        "lmdb",
+        "h5py",
+        "sklearn",
+        "scipy",
+        "torch",
+        "ray",
+        "plotly",
+        "plyvel",
+        "numpy",
+    ),
     "google.protobuf",
 )
 

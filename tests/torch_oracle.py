@@ -19,10 +19,10 @@ import torch
 from drawn_layers import net_text
 
 from caffesplit.engines.torch_net import TorchNet
-from caffesplit.engines.torch_net_steps import loss_weights
 from caffesplit.errors import NetError
 from caffesplit.formats import prototxt
 from caffesplit.net import graph
+from caffesplit.net.losses import loss_weights
 
 SERVER = """
 import json, os, resource, sys

@@ -50,6 +50,7 @@ def command(target: Path, weights: Path | None, root: str | None) -> None:
         if weights:
             findings += _weight_findings(net, stored, images, trained=net is nets[0][0])
     if experiment:
+        findings += _training_findings(experiment)
         findings += _solver_findings(experiment)
     for finding in findings:
         click.echo(str(finding))
@@ -98,6 +99,16 @@ def _weight_findings(
     for finding in check_weights(net, {layer.name: layer.blobs for layer in stored}, images):
         if trained or not finding.warning:
             yield finding
+
+
+def _training_findings(experiment: Experiment) -> Iterator[Finding]:
+    """What is wrong with the nets as the solver trains and tests them, on data that is there."""
+    from caffesplit.errors import Location
+    from caffesplit.net.losses import check_trained
+    from caffesplit.study.inputs import too_large_crops
+
+    yield from check_trained(experiment.train_layers, Location(str(experiment.net_path)))
+    yield from too_large_crops(experiment)
 
 
 def _solver_findings(experiment: Experiment) -> tuple[Finding, ...]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from caffesplit.data.prepare import Preparation, Written
 
 
-@click.group(short_help="Write a data set as LMDBs, whiten it, shuffle its labels.")
+@click.group(short_help="Write a data set or a LevelDB as LMDBs, whiten, shuffle labels.")
 def command() -> None:
     """Write a data set as LMDBs for Caffe's Data layers.
 
@@ -158,6 +158,26 @@ def whiten(
             sources, folder, made(gcn, True, epsilon, pad), force=force, progress=progress
         )
     _say(written)
+
+
+@command.command()
+@click.argument("source", metavar="SOURCE", type=existing)
+@options.output("DEST", "The LMDB.")
+@options.force
+def lmdb(source: Path, out: Path, force: bool) -> None:
+    """Write the records of a LevelDB as an LMDB.
+
+    The same keys and values, to the byte, in the same order. SOURCE, a LevelDB as Caffe's tools
+    write it by default, stays as it is.
+    """
+    from caffesplit.data import from_leveldb
+    from caffesplit.formats.prototxt import quote
+
+    with bars() as progress:
+        records = from_leveldb.write(source, out, force=force, progress=progress)
+    click.echo(f"{out}: {records:,} records, those of {source}")
+    click.echo("Write into the data_param of the layers that read it:")
+    click.echo(f"    source: {quote(str(out))} backend: LMDB")
 
 
 @command.command("shuffle-labels")

@@ -91,7 +91,8 @@ def bars() -> Iterator[Progress]:
 
         def show(doing: str, done: int, total: int) -> None:
             if doing not in tasks:
-                tasks[doing] = display.add_task(doing, total=total)
-            display.update(tasks[doing], completed=done)
+                tasks[doing] = display.add_task(doing, total=total or None)
+            said = doing if total else f"{doing}: {done:,}"
+            display.update(tasks[doing], completed=done, description=said)
 
         yield show

@@ -56,7 +56,7 @@ def command(
     This is `caffe test`, with the batches, the states and the folder that the solver asks for.
     """
     from caffesplit.cli.progress import steps
-    from caffesplit.engines import testing
+    from caffesplit.engines import start, testing
     from caffesplit.experiment import load
     from caffesplit.study.files import is_net
 
@@ -70,6 +70,9 @@ def command(
         experiment = load(target, root)
         path = _weights(experiment, weights, snapshots).resolve()
         tests = _tests(experiment, path, iterations, gpu)
+    unfilled = dict.fromkeys(name for test in tests for name in testing.check(test))
+    if unfilled:
+        click.echo(start.unfilled_line(tuple(unfilled)), err=True)
     results: list[dict[str, Any]] = []
     for test in tests:
         with steps(f"testing {test.net.name}") as progress:
@@ -127,6 +130,13 @@ def _tests(
                 Location(str(experiment.solver_path)),
             )
         count = iterations or experiment.solver.test_iter[number]
+        if count < 1:
+            raise NetError(
+                f"test_iter {count}",
+                "1 or more batches",
+                "Correct it, or say how many: --iterations N.",
+                Location(str(experiment.solver_path)),
+            )
         root = experiment.root.resolve()
         tests.append(Test(path.resolve(), weights, root, count, state.level, state.stages, gpu))
     if not tests:

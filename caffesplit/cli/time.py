@@ -49,8 +49,10 @@ def command(
 ) -> None:
     """Time the layers of NET, or of the net that EXP trains, as `caffe time` does."""
     from caffesplit.cli.progress import steps
+    from caffesplit.engines import timing
 
     asked = _asked(target, iterations, phase, gpu, root)
+    timing.check(asked)
     with steps(f"timing {asked.net.name}") as progress:
         times = engine.time(asked, progress)
     if json_path is not None:

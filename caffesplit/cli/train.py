@@ -64,7 +64,7 @@ def command(
     """
     from caffesplit import experiment
     from caffesplit.cli.progress import training
-    from caffesplit.engines import job
+    from caffesplit.engines import job, start
 
     loaded = experiment.load(exp, root)
     planned = job.prepare(
@@ -76,6 +76,8 @@ def command(
     title = engine.title(gpu)
     if warning := engine.warning(loaded.solver, gpu):
         click.echo(f"{loaded.name}: {warning}", err=True)
+    if planned.weights and (names := start.check_weights(loaded, planned.weights)):
+        click.echo(f"{loaded.name}: {start.unfilled_line(names)}", err=True)
     with training(loaded.name, loaded.solver.max_iter, title) as observe:
         outcome = engine.train(planned, observe)
     click.echo(f"{loaded.name}: {summary(outcome, title)}")

@@ -23,7 +23,8 @@ def command(source: Path, out: Path, root: str | None, force: bool) -> None:
     the blobs, bit for bit. What has no place in today's format is left out, with a warning.
 
     Of an experiment (a folder, or a solver where OUT is a folder or has no ending), the folder OUT
-    gets solver and nets. Its snapshots stay where they are, as they are: OUT's solver names them.
+    gets solver and nets. Its snapshots stay where they are, as they are: `--snapshots PREFIX` of
+    the other verbs names them. Those of a new training go into OUT.
     """
     from caffesplit.net.findings import limited
     from caffesplit.study.upgrade import is_solver, upgrade

@@ -18,8 +18,8 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from caffesplit.data.prepare import Progress, silent
-from caffesplit.errors import DatabaseError, Location, OutputError
+from caffesplit.data.prepare import Progress, expect_name, silent
+from caffesplit.errors import DatabaseError, Location
 from caffesplit.formats import database
 from caffesplit.formats.output import check_targets, replacing
 from caffesplit.formats.partial import SUFFIX, build, identity
@@ -86,9 +86,7 @@ def shuffle(
         DatabaseError: if the source is damaged, or a line has not one label.
         OutputError: if the destination is the source, or exists and `force` is false.
     """
-    at = Location(str(destination))
-    if destination.name in ("", ".."):
-        raise OutputError("an output without a name", "a name", "Give it one.", at)
+    expect_name(destination)
     if source.is_dir():
         return _shuffle_lmdb(source, destination, seed, fraction, force, progress)
     return _shuffle_list(source, destination, seed, fraction, force)

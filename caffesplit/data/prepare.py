@@ -12,17 +12,26 @@ import numpy as np
 from caffesplit.data import mean, whitening
 from caffesplit.data.images import BATCH, Image, Images, from_lmdb
 from caffesplit.data.whitening import EPSILON, Float, Whitening, contrast_normalized
+from caffesplit.errors import Location, OutputError
 from caffesplit.formats import database
 from caffesplit.formats.database import Pixels
 from caffesplit.formats.output import replacing
 from caffesplit.formats.partial import SUFFIX, Recipe, build
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with what is being done, and how much of how much of it is done."""
+"""Called with what is being done, and how much of how much (0: nobody knows) of it is done."""
 
 
 def silent(doing: str, done: int, total: int) -> None:
     """A `Progress` that shows nothing."""
+
+
+def expect_name(destination: Path) -> None:
+    """Raise OutputError if an output is `.`, `..` or `/`, beside which nothing can be prepared."""
+    if destination.name in ("", ".."):
+        raise OutputError(
+            "an output without a name", "a name", "Give it one.", Location(str(destination))
+        )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -64,8 +64,10 @@ def find(name: str = "auto", python: str | None = None) -> Engine:
         return Torch()
     try:
         return Pycaffe(pycaffe.find(python))
-    except EngineError:
+    except EngineError as error:
         if name == "caffe" or python is not None:
             raise
-        choose("torch")
-        return Torch()
+        with suppress(EngineError):
+            return find("torch")
+        remedy = f"{error.remedy}\nOr do without Caffe: pip install torch"
+        raise EngineError(error.found, error.expected, remedy) from None

@@ -9,9 +9,8 @@ from caffesplit.engines import logfile, start
 from caffesplit.errors import EngineError, Location, NetError, OutputError
 from caffesplit.experiment import Experiment
 from caffesplit.formats import snapshots, solverstate
-from caffesplit.formats.prototxt import Field, Scalar
+from caffesplit.formats.prototxt import Scalar
 from caffesplit.net.solver_rules import check_solver
-from caffesplit.net.sources import named_paths
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,8 @@ def prepare(
     _check_solver(experiment)
     _check_nets(experiment)
     experiment.check_tests()
-    _check_sources(experiment)
+    for net, state in experiment.uses:
+        start.check_sources(state.layers(net), experiment.root, experiment.moved)
     begin = _checked_start(experiment, job)
     since = solverstate.read(begin[0]).iteration if goes_on else -1
     found = snapshots.files(experiment.snapshot_prefix)
@@ -181,28 +181,6 @@ def _check_nets(experiment: Experiment) -> None:
                     "as they are.",
                     Location(str(experiment.solver_path)),
                 )
-
-
-def _check_sources(experiment: Experiment) -> None:
-    """Check that all files and folders exist which the nets' layers read from."""
-    for net, state in experiment.uses:
-        for field, path in named_paths(state.layers(net)):
-            if not (experiment.root / path).exists():
-                raise _missing_source(experiment, field, path)
-
-
-def _missing_source(experiment: Experiment, field: Field, path: str) -> NetError:
-    remedy = "Bring it there, correct the path, or give the folder it starts from: --root DIR."
-    if path.startswith("/"):
-        remedy = "Bring it there, or correct the path."
-    if moved := experiment.moved(path):
-        remedy = f"There is {moved}, though: if that is it, correct the path."
-    return NetError(
-        f'{field.name} "{path}" does not exist',
-        f"a file or folder at {experiment.root.resolve() / path}",
-        remedy,
-        field.location(),
-    )
 
 
 def _make_snapshot_folder(experiment: Experiment) -> None:

@@ -77,7 +77,7 @@ def find(explicit: str | None = None) -> Path:
             return neighbour
     for name in ON_PATH:
         path = shutil.which(name)
-        if path and _has_caffe(path):
+        if path and _has_caffe(Path(path).absolute()):
             return Path(path).absolute()
     tried = ("--pycaffe", "$PYCAFFE", f"{PYTHON} beside the Caffe binary", *ON_PATH)
     raise EngineError(
@@ -143,7 +143,10 @@ class Forward:
         at = Location(str(self._python))
         if "import caffe" in words:
             return EngineError(
-                "this Python has no pycaffe", "one that has", f"{INSTALL}\n{words}", at
+                f"this Python has no pycaffe ({lines[-1]})",
+                "one that can `import caffe`",
+                f"{INSTALL}\nOr take PyTorch: --engine torch.",
+                at,
             )
         return EngineError(
             f"pycaffe gave up (exit status {status}); its last words:",
@@ -195,8 +198,12 @@ def _neighbours() -> Iterator[Path]:
         yield installed.with_name(PYTHON)
 
 
-def _has_caffe(python: str) -> bool:
-    done = subprocess.run([python, "-c", "import caffe"], capture_output=True, check=False)
+def _has_caffe(python: Path) -> bool:
+    """Whether the worker will find it: a folder that is only called caffe, as that of Caffe's
+    source, is no pycaffe, nor is what lies in the working directory.
+    """
+    command = [str(python), "-c", "from caffe import Net"]
+    done = subprocess.run(command, capture_output=True, check=False, cwd=WORKER.parent)
     return done.returncode == 0
 
 

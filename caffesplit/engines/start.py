@@ -1,4 +1,4 @@
-"""What a training starts from and what lies where it will write, looked at before Caffe is.
+"""What a run starts from and reads, and what lies where it will write, looked at before Caffe is.
 
 Caffe takes up any file as weights, even an empty one, and matches its layers by name: what does
 not fit is passed over, and the training silently starts from scratch.
@@ -6,32 +6,105 @@ not fit is passed over, and the training silently starts from scratch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import filecmp
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from caffesplit.errors import EngineError, Location, OutputError, WeightsError, listed
+from caffesplit.errors import (
+    MAX_LISTED,
+    EngineError,
+    Location,
+    NetError,
+    OutputError,
+    WeightsError,
+    listed,
+)
 from caffesplit.experiment import Experiment
-from caffesplit.formats import caffemodel, solverstate
+from caffesplit.formats import caffemodel, prototxt, solverstate
+from caffesplit.formats.prototxt import Field
+from caffesplit.net import graph
+from caffesplit.net.blobs import expected_blobs
+from caffesplit.net.graph import Layer
+from caffesplit.net.solver import State
+from caffesplit.net.sources import named_paths
+from caffesplit.net.upgrade import upgrade_net
 
 
-def check_weights(experiment: Experiment, weights: Path) -> None:
-    """Raise WeightsError unless the file is whole and has weights of a layer of the net."""
-    index = caffemodel.index(weights)
-    layers = {layer.name for layer in experiment.net.layers}
-    if not any(layer.name in layers and layer.blobs for layer in index.layers):
+def check_weights(experiment: Experiment, weights: Path) -> tuple[str, ...]:
+    """As `unfilled`, of the net that an experiment trains."""
+    return unfilled(experiment.train_layers, experiment.net_path, weights)
+
+
+def unfilled(layers: Sequence[Layer], net: Path, weights: Path) -> tuple[str, ...]:
+    """The names of layers with blobs for which a file has none: they keep their initial values.
+
+    `layers` are those of the net in the file `net`, in the state in which it is used.
+
+    Raises:
+        WeightsError: unless the file is whole and has weights of one of the layers.
+    """
+    found = {layer.name for layer in caffemodel.index(weights).layers if layer.blobs}
+    if found.isdisjoint(layer.name for layer in layers):
         raise WeightsError(
             "the weights have no layer of the net",
-            f"those of a net with layers as in {experiment.net_path}",
+            f"those of a net with layers as in {net}",
             "Weights and net must belong together.",
             Location(str(weights)),
         )
+    missing = (layer for layer in layers if layer.name not in found and not layer.shared_params)
+    return tuple(dict.fromkeys(layer.name for layer in missing if expected_blobs(layer)))
+
+
+def unfilled_line(names: Sequence[str]) -> str:
+    """What to tell of layers that keep their initial values."""
+    shown = ", ".join(names[:MAX_LISTED])
+    more = f" and {len(names) - MAX_LISTED:,} more" if len(names) > MAX_LISTED else ""
+    ending = "s its initial values" if len(names) == 1 else " their initial values"
+    return f"no weights for: {shown}{more}, which keep{ending}"
+
+
+def layers_of(net: Path, state: State) -> tuple[Layer, ...]:
+    """The layers that the net in a file, of any age, has in a state.
+
+    Raises:
+        PrototxtError, NetError: if the file holds no net, or one that Caffe refuses to upgrade.
+    """
+    tree = upgrade_net(prototxt.load(net), str(net)).result
+    return state.layers(graph.build(tree, str(net)))
+
+
+def check_sources(
+    layers: Iterable[Layer], root: Path, moved: Callable[[str], Path | None] = lambda path: None
+) -> None:
+    """Raise NetError unless all files and folders exist that the layers read, from `root` on.
+
+    `moved` tells what a path that is gone may be now.
+    """
+    for field, path in named_paths(layers):
+        if not (root / path).exists():
+            raise _missing(field, path, root, moved(path))
+
+
+def _missing(field: Field, path: str, root: Path, now: Path | None) -> NetError:
+    remedy = "Bring it there, correct the path, or give the folder it starts from: --root DIR."
+    if path.startswith("/"):
+        remedy = "Bring it there, or correct the path."
+    if now:
+        remedy = f"There is {now}, though: if that is it, correct the path."
+    return NetError(
+        f'{field.name} "{path}" does not exist',
+        f"a file or folder at {root.resolve() / path}",
+        remedy,
+        field.location(),
+    )
 
 
 def check_snapshot(experiment: Experiment, snapshot: Path) -> Path:
     """Check a solver state and the weights that it names; return the latter's path.
 
     Raises:
-        EngineError: if the file is a caffemodel, or the weights are not where Caffe looks.
+        EngineError: if the file is a caffemodel, if the weights are not where Caffe looks, or if
+            others of their name lie beside the solver state.
         WeightsError: if one of the two is damaged, or the weights are another net's.
     """
     at = Location(str(snapshot))
@@ -45,11 +118,21 @@ def check_snapshot(experiment: Experiment, snapshot: Path) -> Path:
         )
     named = solverstate.read(snapshot).learned_net
     weights = experiment.root.resolve() / named
+    beside = snapshot.with_name(weights.name)
     if not weights.is_file():
+        known = f"They may be those beside it: cp {beside} {weights}"
+        remedy = "Bring them there, or start from weights that you have: --weights FILE."
         raise EngineError(
             f'its weights "{named}" do not exist',
             f"a file at {weights}",
-            "Bring them there, or start from weights that you have: --weights FILE.",
+            known if beside.is_file() else remedy,
+            at,
+        )
+    if beside.is_file() and not filecmp.cmp(beside, weights, shallow=False):
+        raise EngineError(
+            f"its weights are {weights} by its own word, and others of that name lie beside it",
+            "one and the same file",
+            f"If those beside it are meant, put them there; else give {beside} another name.",
             at,
         )
     check_weights(experiment, weights)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffesplit.engines import caffe_tool
+from caffesplit.engines import caffe_tool, start
+from caffesplit.net.solver import State
 
 Progress = Callable[[int, int], None]
 
@@ -38,6 +39,18 @@ class Outputs:
 
     loss: float
     values: tuple[tuple[str, float], ...]
+
+
+def check(test: Test) -> tuple[str, ...]:
+    """Look at what a test reads. The layers that the weights leave at their initial values.
+
+    Raises:
+        NetError, PrototxtError: for a net that cannot be read, or whose data is not there.
+        WeightsError: for weights that are damaged, or another net's.
+    """
+    layers = start.layers_of(test.net, State("TEST", test.level, tuple(test.stages)))
+    start.check_sources(layers, test.root)
+    return start.unfilled(layers, test.net, test.weights)
 
 
 def run(test: Test, caffe: Path, progress: Progress = lambda done, total: None) -> Outputs:

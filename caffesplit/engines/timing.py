@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffesplit.engines import caffe_tool
+from caffesplit.engines import caffe_tool, start
 from caffesplit.engines.testing import Progress
+from caffesplit.net.solver import State
 
 _ITERATION = re.compile(r"\] Iteration: (\d+) forward-backward")
 _LAYER = re.compile(r"\] +(\S.*)\t(forward|backward): (\S+) ms\.$")
@@ -55,6 +56,16 @@ class Times:
         lines.append(f"Average Backward pass: {self.backward:g} ms.")
         lines.append(f"Average Forward-Backward: {self.forward + self.backward:g} ms.")
         return "\n".join(lines)
+
+
+def check(timing: Timing) -> None:
+    """Look at what a timing reads.
+
+    Raises:
+        NetError, PrototxtError: for a net that cannot be read, or whose data is not there.
+    """
+    state = State(timing.phase, timing.level, tuple(timing.stages))
+    start.check_sources(start.layers_of(timing.net, state), timing.root)
 
 
 def run(timing: Timing, caffe: Path, progress: Progress = lambda done, total: None) -> Times:

@@ -7,6 +7,7 @@ Every source is strictly sequential and starts over at its end.
 
 from __future__ import annotations
 
+import shlex
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,11 +22,13 @@ import torch
 from caffesplit.engines.caffe_random import Random, endless
 from caffesplit.engines.torch_data_dummy import Dummy
 from caffesplit.engines.torch_data_hdf5 import Rows
-from caffesplit.engines.torch_data_images import Images, decoded, read_image
+from caffesplit.engines.torch_data_images import Images, decoded, listed, read_listed
 from caffesplit.engines.torch_data_transform import Image, Transform
-from caffesplit.errors import CaffesplitError, DatabaseError, Location, NetError
+from caffesplit.errors import DatabaseError, Location, NetError
 from caffesplit.formats import database
+from caffesplit.formats.leveldb import is_leveldb
 from caffesplit.formats.lmdb_pages import Pages
+from caffesplit.formats.prototxt import quote
 from caffesplit.net.graph import Layer
 from caffesplit.net.partial import Refused, expect_blob
 
@@ -81,16 +84,45 @@ def source(layer: Layer, phase: str, root: Path, random: Random, share: Share = 
 
 
 def _data(layer: Layer, phase: str, root: Path, random: Random, share: Share) -> Source:
-    param = layer.message.data_param
-    folder = root / param.source
-    if param.backend != LMDB:
-        raise _leveldb(layer, folder)
+    folder = _lmdb(layer, root)
     transform = Transform(layer, phase, root, random)
-    if not database.count(folder):
-        raise DatabaseError("an LMDB without records", "one image at least", "", _at(folder))
     transform.reseed()
     stream = _datums(folder, share, _forced_color(layer))
-    return Images(layer, stream, _batch_size(layer, param), transform)
+    return Images(layer, stream, _batch_size(layer, layer.message.data_param), transform)
+
+
+def _lmdb(layer: Layer, root: Path) -> Path:
+    """The folder of the LMDB that the layer reads."""
+    param = layer.message.data_param
+    folder = root / param.source
+    if is_leveldb(folder):
+        new = _as_lmdb(param.source)
+        raise NetError(
+            f"layer {layer.name!r} reads a LevelDB",
+            "an LMDB",
+            f"Copy its records into one, in the folder {root}:\n"
+            f"    caffesplit data lmdb {shlex.quote(param.source)} -o {shlex.quote(new)}\n"
+            "and write into the layer's data_param, in place of its own source and backend:\n"
+            f"    source: {quote(new)} backend: LMDB",
+            layer.location,
+        )
+    if not database.count(folder):
+        raise DatabaseError("an LMDB without records", "one image at least", "", _at(folder))
+    if param.backend != LMDB:
+        raise NetError(
+            f"layer {layer.name!r} reads a LevelDB, by default, and its source is an LMDB",
+            "backend: LMDB",
+            "Write that into its data_param.",
+            layer.location,
+        )
+    return folder
+
+
+def _as_lmdb(source: str) -> str:
+    """The name for an LMDB of the records of the LevelDB `source`."""
+    name = source.rstrip("/")
+    stem = name.removesuffix("leveldb")
+    return f"{name}_lmdb" if stem == name else f"{stem}lmdb"
 
 
 def _datums(folder: Path, share: Share, color: bool | None) -> Iterator[tuple[Image, int]]:
@@ -116,23 +148,6 @@ def _forced_color(layer: Layer) -> bool | None:
     return bool(param.force_color) if param.force_color or param.force_gray else None
 
 
-def _leveldb(layer: Layer, folder: Path) -> CaffesplitError:
-    if (folder / database.DATA_FILE).is_file():
-        return NetError(
-            f"layer {layer.name!r} reads a LevelDB, by default, and its source is an LMDB",
-            "backend: LMDB",
-            "Write that into its data_param.",
-            layer.location,
-        )
-    return NetError(
-        f"layer {layer.name!r} reads a LevelDB",
-        "backend: LMDB",
-        "Write the images into an LMDB, name it in `source` and set `backend: LMDB`:\n"
-        f"    convert_imageset --backend=lmdb ROOT/ LIST {folder.name}_lmdb",
-        layer.location,
-    )
-
-
 def _image_data(layer: Layer, phase: str, root: Path, random: Random, share: Share) -> Source:
     param = layer.message.image_data_param
     if bool(param.new_height) != bool(param.new_width):
@@ -141,7 +156,8 @@ def _image_data(layer: Layer, phase: str, root: Path, random: Random, share: Sha
             at=layer.location,
         )  # fmt: skip
     transform = Transform(layer, phase, root, random)
-    lines = _listed(root / param.source)
+    listing = root / param.source
+    lines = listed(listing)
     order = Random(random.draw()) if param.shuffle else None
     if order is not None:
         order.shuffle(lines)
@@ -153,39 +169,10 @@ def _image_data(layer: Layer, phase: str, root: Path, random: Random, share: Sha
         )  # fmt: skip
     transform.reseed()
     stream = (
-        (
-            read_image(
-                root / f"{param.root_folder}{name}",
-                param.new_height, param.new_width, param.is_color,
-            ),
-            label,
-        )
-        for name, label in islice(endless(lines, order, skipped), share.rank, None, share.count)
-    )  # fmt: skip
+        (read_listed(layer, root, image, Location(str(listing), image.line)), image.label)
+        for image in islice(endless(lines, order, skipped), share.rank, None, share.count)
+    )
     return Images(layer, stream, _batch_size(layer, param), transform)
-
-
-def _listed(path: Path) -> list[tuple[str, int]]:
-    """The names and labels in a list file."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise DatabaseError(
-            f"the list of images cannot be read ({error.strerror})", "a text file", "", _at(path)
-        ) from error
-    listed = []
-    for number, line in enumerate(lines, 1):
-        name, _, label = line.rpartition(" ")
-        try:
-            listed.append((name, int(label)))
-        except ValueError:
-            raise DatabaseError(
-                f"a line {line!r}", "a file's name, a space and a label, which is a number", "",
-                Location(str(path), number),
-            ) from None  # fmt: skip
-    if not listed:
-        raise DatabaseError("an empty list", "one image at least", "", _at(path))
-    return listed
 
 
 def _hdf5_data(layer: Layer, phase: str, root: Path, random: Random, share: Share) -> Source:

@@ -39,11 +39,7 @@ class Rows:
         order: Random | None,
         share: tuple[int, int],
     ) -> None:
-        self._files = [root / name for name in _words(listing)]
-        if not self._files:
-            raise DatabaseError(
-                "an empty list", "one HDF5 file at least", "", Location(str(listing))
-            )
+        self._files = _listed(listing, root)
         self._tops, self._batch_size, self._order = tuple(tops), batch_size, order
         rank, count = share
         if order is not None:
@@ -107,8 +103,9 @@ def read(path: Path, names: Sequence[str]) -> Arrays:
             arrays = [_dataset(file, name, at) for name in names]
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise DatabaseError(
-            f"the HDF5 library cannot read the file ({error})", "an HDF5 file", "", at
-        ) from error
+            f"the HDF5 library cannot read the file ({error})", "an HDF5 file",
+            "Write it anew, or leave it out of the list.", at,
+        ) from error  # fmt: skip
     if len({len(array) for array in arrays}) != 1 or not len(arrays[0]):
         found = ", ".join(
             f"{len(array)} in {name}" for array, name in zip(arrays, names, strict=True)
@@ -135,12 +132,26 @@ def _dataset(file: Any, name: str, at: Location) -> NDArray[np.float32]:
     return dataset[...].astype(np.float32)
 
 
-def _words(listing: Path) -> list[str]:
-    """The names in a list, which stand apart by any white space."""
+def _listed(listing: Path, root: Path) -> list[Path]:
+    """The files in a list, whose names stand apart by any white space; all of them are there."""
+    at = Location(str(listing))
     try:
-        return listing.read_text(encoding="utf-8", errors="surrogateescape").split()
+        lines = listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError as error:
         raise DatabaseError(
-            f"the list of HDF5 files cannot be read ({error.strerror})", "a text file", "",
-            Location(str(listing)),
+            f"the list of HDF5 files cannot be read ({error.strerror})", "a text file",
+            "Correct `source` in the layer's hdf5_data_param.", at,
         ) from error  # fmt: skip
+    files = []
+    for number, line in enumerate(lines, 1):
+        for path in (root / name for name in line.split()):
+            if not path.is_file():
+                raise DatabaseError(
+                    f"no file {path}", "an HDF5 file there",
+                    f"Correct the line; names in it start from {root}, not from the list's folder.",
+                    Location(str(listing), number),
+                )  # fmt: skip
+            files.append(path)
+    if not files:
+        raise DatabaseError("an empty list", "one HDF5 file at least", "List one per line.", at)
+    return files

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from caffesplit.engines.torch_data_transform import Image, Transform
 from caffesplit.errors import DatabaseError, Location
+from caffesplit.formats.prototxt import quote
 from caffesplit.net.graph import Layer
 
 MAX_PIXELS = 2**28
@@ -25,6 +27,14 @@ MAX_PIXELS = 2**28
 GREY = ("1", "L", "I", "I;16", "F")
 WITH_ALPHA = ("RGBA", "LA", "PA")
 """Pillow's modes."""
+
+
+class Listed(NamedTuple):
+    """What a line of an ImageData layer's list says."""
+
+    name: str
+    label: int
+    line: int
 
 
 class Images:
@@ -61,21 +71,62 @@ def decoded(data: bytes, color: bool | None, at: Location) -> NDArray[np.uint8]:
     Raises:
         DatabaseError: if it is none, or too large.
     """
-    picture = _opened(io.BytesIO(data), at)
-    if color is None and picture.mode in WITH_ALPHA:
-        return np.asarray(picture.convert("RGBA"))[:, :, (2, 1, 0, 3)].transpose(2, 0, 1).copy()
-    return _pixels(picture, picture.mode not in GREY if color is None else color)
+    with _opened(io.BytesIO(data), at) as picture:
+        if color is None and picture.mode in WITH_ALPHA:
+            return np.asarray(picture.convert("RGBA"))[:, :, (2, 1, 0, 3)].transpose(2, 0, 1).copy()
+        return _pixels(picture, picture.mode not in GREY if color is None else color)
 
 
-def read_image(path: Path, height: int, width: int, color: bool) -> NDArray[np.uint8]:
+def listed(path: Path) -> list[Listed]:
+    """The images in a list file."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise DatabaseError(
+            f"the list of images cannot be read ({error.strerror})",
+            "a text file",
+            "Correct `source` in the layer's image_data_param.",
+            Location(str(path)),
+        ) from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        name, _, label = line.rpartition(" ")
+        try:
+            found.append(Listed(name, int(label), number))
+        except ValueError:
+            raise DatabaseError(
+                f"a line {line!r}", "a file's name, a space and a label, which is a number", "",
+                Location(str(path), number),
+            ) from None  # fmt: skip
+    if not found:
+        raise DatabaseError("an empty list", "one image at least", "", Location(str(path)))
+    return found
+
+
+def read_listed(layer: Layer, root: Path, image: Listed, at: Location) -> Image:
+    """The pixels of an image that the list names at `at`."""
+    param = layer.message.image_data_param
+    path = root / f"{param.root_folder}{image.name}"
+    if not path.is_file():
+        raise DatabaseError(
+            f"no image {path}",
+            f"a file there: root_folder, which is {quote(param.root_folder)}, and the line's name",
+            f"Correct the line, or root_folder in layer {layer.name!r}.",
+            at,
+        )
+    return read_image(path, param.new_height, param.new_width, param.is_color, at)
+
+
+def read_image(path: Path, height: int, width: int, color: bool, at: Location) -> NDArray[np.uint8]:
     """An image file as (C, H, W), upright, resized unless height and width are 0.
 
     Raises:
-        DatabaseError: if there is none that can be read.
+        DatabaseError: about `at`, which names the file, if it cannot be read.
     """
-    from PIL import ImageOps
+    with _opened(path, at) as picture:
+        from PIL import ImageOps
 
-    pixels = _pixels(ImageOps.exif_transpose(_opened(path, Location(str(path)))), color)
+        pixels = _pixels(ImageOps.exif_transpose(picture), color)
     if not height or pixels.shape[1:] == (height, width):
         return pixels
     # Bilinear, from the four pixels around each point, as cv::resize does it.
@@ -85,34 +136,48 @@ def read_image(path: Path, height: int, width: int, color: bool) -> NDArray[np.u
     return resized[0].round().to(torch.uint8).numpy()
 
 
-def _opened(source: Path | io.BytesIO, at: Location) -> Any:
-    """A Pillow image, loaded."""
+@contextmanager
+def _opened(source: Path | io.BytesIO, at: Location) -> Iterator[Any]:
+    """A Pillow image, loaded. What fails while it is in use is the image's fault as well."""
     try:
         from PIL import Image as Pillow
+        from PIL import UnidentifiedImageError
     except ImportError as error:
         raise DatabaseError(
             "Pillow is not installed, which decodes images",
             remedy="Install it: pip install pillow",
             at=at,
         ) from error
+    named, remedy = "the image", "The record is damaged: write the database anew."
+    if isinstance(source, Path):
+        named, remedy = f"the image {source}", "Replace the file, or leave the line out."
     try:
-        picture = Pillow.open(source)
-        if picture.width * picture.height <= MAX_PIXELS:
+        with (
+            source.open("rb") if isinstance(source, Path) else source as file,
+            Pillow.open(file) as picture,
+        ):
+            if picture.width * picture.height > MAX_PIXELS:
+                raise DatabaseError(
+                    f"{named} has {picture.width}×{picture.height} pixels",
+                    f"at most {MAX_PIXELS:,}",
+                    "Make it smaller, or leave it out.",
+                    at,
+                )
             picture.load()
-            return picture
-    except FileNotFoundError as error:
-        raise DatabaseError("no such image", "a file", "Correct the list.", at) from error
+            yield picture
     except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+        # Pillow's own text would name the file again, or an object in memory.
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "of no format that Pillow knows" if unknown else error
         raise DatabaseError(
-            f"the image cannot be decoded ({error})", "a picture", "Leave it out.", at
+            f"{named} cannot be decoded ({reason})", "a picture", remedy, at
         ) from error
-    raise DatabaseError(
-        f"an image of {picture.width}×{picture.height}", f"at most {MAX_PIXELS:,} pixels", "", at
-    )
 
 
 def _pixels(picture: Any, color: bool) -> NDArray[np.uint8]:
     """(C, H, W), colours in OpenCV's order: blue, green, red."""
+    if picture.mode == "P" and "transparency" in picture.info:
+        picture = picture.convert("RGBA")  # Any other mode is a warning to Pillow.
     if color:
         return np.asarray(picture.convert("RGB"))[:, :, ::-1].transpose(2, 0, 1).copy()
-    return np.asarray(picture.convert("L"))[None]
+    return np.asarray(picture.convert("L"))[None].copy()

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 
 from caffesplit.engines.torch_layers import DATA_TYPES, build_of
-from caffesplit.engines.torch_layers_loss import LOSSES
 from caffesplit.engines.torch_layers_setup import Forward, Setup
 from caffesplit.errors import NetError
 from caffesplit.net.blobs import Shape, expected_blobs
 from caffesplit.net.graph import PHASES, Layer
 from caffesplit.net.layer_rules import LAYER_RULES
+from caffesplit.net.losses import loss_weights
 from caffesplit.net.partial import Refused, expect_blob
 from caffesplit.net.shape_rules import RULES
 
@@ -89,14 +89,6 @@ def _step(
     weights = loss_weights(layer)
     losses = tuple((index, weight) for index, weight in enumerate(weights) if weight)
     return Step(layer, forward, blobs, frozenset(stopped), losses), tops
-
-
-def loss_weights(layer: Layer) -> tuple[float, ...]:
-    """How much each top counts in the loss; of a loss that names no top, its only one."""
-    given = tuple(layer.message.loss_weight)
-    if given or layer.type not in LOSSES:
-        return given
-    return (1.0, *(0.0,) * (len(layer.tops) - 1))
 
 
 def _top_shapes(layer: Layer, bottoms: tuple[Shape, ...]) -> tuple[Shape, ...]:

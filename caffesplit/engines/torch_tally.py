@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from caffesplit.engines.caffe_log import Output
@@ -34,7 +36,8 @@ class Tally:
 
     @property
     def loss(self) -> float:
-        return float(self._sums[0]) / self._batches
+        """No number, as in Caffe, where there was no batch (`test_iter: 0`)."""
+        return float(self._sums[0]) / self._batches if self._batches else math.nan
 
     def outputs(self) -> list[Output]:
         values = self._last.values if self._last else ()

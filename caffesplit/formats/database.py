@@ -236,8 +236,11 @@ def _data_file(folder: Path) -> Path:
     if not folder.is_dir():
         raise DatabaseError("a file", "an LMDB, which is a folder", remedy, at)
     if not (folder / DATA_FILE).is_file():
-        kind = "a LevelDB" if (folder / "CURRENT").exists() else f"a folder without {DATA_FILE}"
-        raise DatabaseError(kind, "an LMDB", remedy, at)
+        found = f"a folder without {DATA_FILE}"
+        if (folder / "CURRENT").exists():
+            found = "a LevelDB"
+            remedy = f"Write its records into one: caffesplit data lmdb {folder} -o OUT"
+        raise DatabaseError(found, "an LMDB", remedy, at)
     return folder / DATA_FILE
 
 

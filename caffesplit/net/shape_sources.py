@@ -74,7 +74,7 @@ def _memory_data(layer: Layer) -> Tops:
 
 def _data(layer: Layer) -> Tops:
     data = layer.message.data_param
-    crop = _crop_size(layer, data)
+    crop = crop_size(layer, data)
     return _images(layer, (data.batch_size, None, crop, crop))
 
 
@@ -83,14 +83,14 @@ def _image_data(layer: Layer) -> Tops:
     if bool(data.new_height) != bool(data.new_width):
         message = "one of new_height and new_width, expected both or none"
         raise Refused("given-shapes", message)
-    crop, channels = _crop_size(layer, data), 3 if data.is_color else 1
+    crop, channels = crop_size(layer, data), 3 if data.is_color else 1
     height, width = crop or data.new_height or None, crop or data.new_width or None
     return _images(layer, (data.batch_size, channels, height, width))
 
 
 def _window_data(layer: Layer) -> Tops:
     data = layer.message.window_data_param
-    crop = _crop_size(layer, data)
+    crop = crop_size(layer, data)
     return _images(layer, (data.batch_size, None, crop, crop))
 
 
@@ -99,8 +99,8 @@ def _images(layer: Layer, shape: Partial) -> Tops:
     return (shape, shape[:1])[: len(layer.tops)]
 
 
-def _crop_size(layer: Layer, data: Any) -> int | None:
-    """Old nets (V1) may have it among the data's own fields."""
+def crop_size(layer: Layer, data: Any) -> int | None:
+    """A data layer's; old nets (V1) may have it among the fields of its `data` parameter."""
     crop: int = layer.message.transform_param.crop_size
     return crop or (data.crop_size if layer.field.name == "layers" else 0) or None
 

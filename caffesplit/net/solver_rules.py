@@ -177,6 +177,12 @@ def tests_in_time(solver: Solver, nets: int) -> Iterator[Finding]:
         yield solver.breach("test-interval", "test_interval", message, True)
 
 
+def some_tests(solver: Solver) -> Iterator[Finding]:
+    for count in dict.fromkeys(count for count in solver.values.test_iter if count < 1):
+        message = f"test_iter {count}, expected 1 or more; Caffe tests nothing, and says nothing"
+        yield solver.breach("test-iter", "test_iter", message, True)
+
+
 def _shown(solver: Solver, name: str) -> str:
     return f"{name} {getattr(solver.values, name):g}" if solver.given(name) else f"no {name}"
 
@@ -189,5 +195,6 @@ RULES: tuple[Callable[[Solver], Iterator[Finding]], ...] = (
     sound_momentum,
     known_regularization,
     positive_counts,
+    some_tests,
     named_snapshots,
 )

@@ -94,17 +94,20 @@ def arranged(message: Message, outcomes: Sequence[Outcome], style: Style) -> Mes
 def block(name: str, members: Sequence[Into], style: Style, indent: str = "") -> Field:
     """The message `name` around `members`, on one line if they shared theirs.
 
-    The comments above the first member stand above the message.
+    The comments above the first member stand above the message. Its place in the source is that
+    of the first member which has one.
     """
     fields = [member.field for member in members]
     first = fields[0]
     if any(member.alone for member in members) or not _fit_one_line(fields):
         headless = [replace(first, lead=""), *fields[1:]]
         inner = _on_lines(headless, indent + style.unit, style)
-        message = Message(inner, "{" + style.newline, indent, "}")
-        return Field(name, message, first.lead, " ", style.newline)
-    message = Message(_on_one_line(fields), "{", " ", "}")
-    return Field(name, message, first.lead, " ", "\n" if first.trail.endswith("\n") else "")
+        message, trail = Message(inner, "{" + style.newline, indent, "}"), style.newline
+    else:
+        message = Message(_on_one_line(fields), "{", " ", "}")
+        trail = "\n" if first.trail.endswith("\n") else ""
+    at = next((field for field in fields if field.source), first)
+    return Field(name, message, first.lead, " ", trail, source=at.source, offset=at.offset)
 
 
 def hoisted(field: Field, indent: str, style: Style) -> tuple[Field, ...]:

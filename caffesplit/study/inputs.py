@@ -6,15 +6,17 @@ height and width are in the database. Where that is not at hand, deploy.prototxt
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 from caffesplit.errors import CaffesplitError, DatabaseError
 from caffesplit.experiment import Experiment
 from caffesplit.formats import database, prototxt
 from caffesplit.net import graph
+from caffesplit.net.findings import Finding
 from caffesplit.net.graph import PHASES, Layer, Net
 from caffesplit.net.partial import LEGACY_AXES, Partial
-from caffesplit.net.shape_sources import IMAGES
+from caffesplit.net.shape_sources import IMAGES, crop_size
 from caffesplit.net.shapes import Shapes, infer
 from caffesplit.net.solver import State
 
@@ -54,6 +56,21 @@ def _batches(experiment: Experiment, net: Net, state: State) -> dict[str, Partia
     return batches
 
 
+def too_large_crops(experiment: Experiment) -> Iterator[Finding]:
+    """Layers that crop more than there is of the first image in their database.
+
+    Source: DataTransformer::InferBlobShape, src/caffe/data_transformer.cpp.
+    """
+    layers = (layer for net, state in experiment.uses for layer in state.layers(net))
+    for layer in {id(layer): layer for layer in layers if layer.type == "Data"}.values():
+        crop = crop_size(layer, layer.message.data_param)
+        image = _in_database(experiment, layer) if crop else None
+        if crop and image and crop > min(image[1:]):
+            message = f"layer {layer.name!r}: crop_size {crop}, expected one that fits into the "
+            message += f"images of its source; the first is {image[1]}×{image[2]}"
+            yield Finding("crop-size", message, layer.location)
+
+
 def _filled(shape: Partial, image: Partial) -> Partial:
     """The batch's shape, what it leaves open taken from an image (C, H, W)."""
     return tuple(
@@ -62,7 +79,7 @@ def _filled(shape: Partial, image: Partial) -> Partial:
     )
 
 
-def _in_database(experiment: Experiment, layer: Layer) -> Partial | None:
+def _in_database(experiment: Experiment, layer: Layer) -> tuple[int, int, int] | None:
     """The shape of the first image that a Data layer reads from an LMDB, unless it is encoded."""
     if layer.type != "Data":
         return None

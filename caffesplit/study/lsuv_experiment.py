@@ -19,7 +19,6 @@ from caffesplit.formats.caffemodel import LayerWeights, Weights
 from caffesplit.formats.output import check_targets
 from caffesplit.formats.prototxt import Field, Message, Scalar
 from caffesplit.net.graph import UPGRADE, Layer
-from caffesplit.net.sources import named_paths
 from caffesplit.study.lsuv import Outcome, Settings, choose, lsuv
 
 Progress = Callable[[int, int], None]
@@ -66,7 +65,7 @@ def write_lsuv(
     given = [] if weights is None else [weights]
     check_targets([out], force=force, inputs=[*experiment.paths, *given])
     chosen, left = _chosen(experiment)
-    _check_data(experiment)
+    start.check_sources(experiment.train_layers, experiment.root, experiment.moved)
     if weights is not None:
         start.check_weights(experiment, weights)
     net, trained = experiment.uses[0]
@@ -137,19 +136,6 @@ def _chosen(experiment: Experiment) -> tuple[tuple[Layer, ...], Mapping[str, str
                 layer.location,
             )
     return chosen, left
-
-
-def _check_data(experiment: Experiment) -> None:
-    """Raise NetError unless all files and folders exist that the trained net reads from."""
-    for field, path in named_paths(experiment.train_layers):
-        if not (experiment.root / path).exists():
-            raise NetError(
-                f'{field.name} "{path}" does not exist',
-                f"a file or folder at {experiment.root.resolve() / path}",
-                "Bring it there (`caffesplit data` writes data sets), correct the path, or give "
-                "the folder it starts from: --root DIR.",
-                field.location(),
-            )
 
 
 def _enough(layers: Sequence[Layer]) -> int:

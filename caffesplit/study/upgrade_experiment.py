@@ -29,7 +29,7 @@ def upgrade_experiment(
 
     `out` gets solver.prototxt and the nets under the names that `derive` gives them (and
     deploy.prototxt where there is one): all of them or, on any error, none. The snapshots stay
-    where they are, and the solver names them; where there are none, they will go into `out`.
+    where they are; those of a new training will go into `out`.
 
     Raises:
         NetError, PrototxtError: as from `experiment.load`, and for what Caffe refuses to upgrade.
@@ -90,11 +90,18 @@ def _solver(
 
 
 def _snapshot_prefix(experiment: Experiment, out: Path) -> str:
-    """That of the snapshots, as a solver in `out` names it; where there are none, one in `out`."""
+    """What stands in `out` for the solver's prefix: at the same place below it as that is below
+    the experiment's folder or, where that lies elsewhere, in `out` itself.
+    """
+    recorded, _, name = experiment.snapshot_prefix.rpartition("/")
     try:
-        folder = experiment.snapshots()[0].path.resolve().parent
+        folder = experiment.snapshots()[0].path.parent  # The recorded one may be gone.
     except SnapshotError:
-        return path_from_root(experiment, out, Path(experiment.snapshot_prefix).name)
-    name = experiment.snapshot_prefix.rpartition("/")[2]
+        folder = Path(recorded)
+    folder, own = folder.resolve(), experiment.folder.resolve()
+    if folder.is_relative_to(own):
+        place = folder.relative_to(own) / name
+    else:
+        place = Path(name or folder.name)
     # A prefix "snapshots/" means files in that folder.
-    return path_from_root(experiment, out, str(folder / name)) + ("" if name else "/")
+    return path_from_root(experiment, out, str(place)) + ("" if name else "/")

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from cifar_files import SMALL10, SMALL100
 from click.testing import CliRunner
+from leveldb_files import leveldb_of
 
 from caffesplit.cli import data
+from caffesplit.cli.data_options import bars
 from caffesplit.data import cifar
 from caffesplit.errors import CaffesplitError
 from caffesplit.formats import database
@@ -126,6 +128,32 @@ def test_shuffled_labels_are_reported_as_json(tmp_path, images):
     assert report["histogram"] == {str(label): 10 for label in range(10)}
 
 
+def test_an_lmdb_of_a_leveldb_is_written_with_what_to_write_into_the_net(tmp_path, images):
+    leveldb_of(tmp_path / "old leveldb", database.read_bytes(images))
+
+    result = run("lmdb", tmp_path / "old leveldb", "-o", tmp_path / "new lmdb")
+
+    assert result.stdout == (
+        f"{tmp_path}/new lmdb: 100 records, those of {tmp_path}/old leveldb\n"
+        "Write into the data_param of the layers that read it:\n"
+        f'    source: "{tmp_path}/new lmdb" backend: LMDB\n'
+    )
+    assert list(database.read_bytes(tmp_path / "new lmdb")) == list(database.read_bytes(images))
+
+
+def test_progress_of_what_nobody_knows_the_total_of_is_a_count(monkeypatch, capfd):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    with bars() as progress:
+        progress("writing lmdb", 12_000, 0)
+        progress("fitting", 5, 10)
+    shown = capfd.readouterr().err
+    assert "writing lmdb: 12,000" in shown
+    assert "fitting" in shown
+    assert "50%" in shown
+
+
 def test_a_seed_is_asked_for(tmp_path, images):
     result = run("shuffle-labels", images, tmp_path / "out")
     assert result.exit_code == 2
@@ -143,6 +171,8 @@ def test_a_seed_is_asked_for(tmp_path, images):
         (["cifar10", "DIR", "--archive", "gone"], "Path 'gone' does not exist"),
         (["cifar10", "DIR", "--coarse"], "No such option"),
         (["whiten", "-o", "DIR"], "Missing argument 'TRAIN [OTHER]…'"),
+        (["lmdb", "gone", "-o", "DIR"], "Path 'gone' does not exist"),
+        (["lmdb", "."], "Missing option '-o'"),
         (["shuffle-labels", ".", "DIR", "--seed", "0", "--fraction", "nan"], "'nan' is not a"),
     ],
 )

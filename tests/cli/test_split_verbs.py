@@ -230,11 +230,12 @@ def test_outputs_are_checked_before_any_is_written(tmp_path):
 
 def test_check_passes_a_legal_pair_and_exits_1_for_a_broken_one(tmp_path):
     base = make(tmp_path)
-    snapshot = base / "snap_iter_400.caffemodel"
+    snapshot, net = base / "snap_iter_400.caffemodel", base / "net.prototxt"
+    loss = 'layer { name: "loss" type: "Reduction" bottom: "data" top: "loss" loss_weight: 1 }\n'
+    net.write_text(net.read_text() + loss)
     done = caffesplit("check", base, "--weights", snapshot)
-    assert (done.returncode, done.stdout) == (0, f"{base}: 3 layers, 0 errors, 0 warnings\n")
+    assert (done.returncode, done.stdout) == (0, f"{base}: 4 layers, 0 errors, 0 warnings\n")
 
-    net = base / "net.prototxt"
     net.write_text(net.read_text().replace("num_output: 6", "num_output: 5 kernal: 1"))
     done = caffesplit("check", net, "--weights", snapshot)
     assert done.returncode == 1
@@ -245,7 +246,7 @@ def test_check_passes_a_legal_pair_and_exits_1_for_a_broken_one(tmp_path):
         "expected (5, any, 3, 3) [fitting-shapes]\n"
         f"{net}:8:1: error: layer 'conv1': blob 1 in the weight file is (6,), "
         "expected (5,) [fitting-shapes]\n"
-        f"{net}: 3 layers, 2 errors, 1 warning\n"
+        f"{net}: 4 layers, 2 errors, 1 warning\n"
     )
 
 

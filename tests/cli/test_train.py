@@ -159,6 +159,7 @@ def test_a_gpu_that_the_solver_wants_and_torch_does_not_see_is_told_of_at_once(
     solver.write_text(solver.read_text().replace("solver_mode: CPU", "solver_mode: GPU"))
     result = run(digits_root / "baseline", "--engine", "torch")
     assert result.stderr.startswith(
-        "baseline: solver_mode: GPU is not followed, since torch sees no GPU: this runs on the CPU\n"
+        "baseline: solver_mode: GPU is not followed, since torch sees no GPU: this runs on the "
+        "CPU\n"
     )
     assert " s with PyTorch on the CPU, loss " in result.stdout

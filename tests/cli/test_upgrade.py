@@ -87,8 +87,7 @@ def test_an_experiment_is_upgraded_as_a_whole(source, name, tmp_path):
         0,
         f"{out}/train.prototxt: net upgraded: the transformation of data, V1 → V2: 5 layers\n"
         f"{out}/test.prototxt: net upgraded: the transformation of data, V1 → V2: 5 layers\n"
-        f"{out}/solver.prototxt: solver upgraded: solver_type, train_net, test_net, "
-        "snapshot_prefix\n",
+        f"{out}/solver.prototxt: solver upgraded: solver_type, train_net, test_net\n",
     )
 
 

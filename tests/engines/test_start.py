@@ -288,3 +288,22 @@ def test_a_source_that_was_moved_with_its_folder_is_pointed_out(base):
     assert str(refusal(base)).splitlines()[-1] == (
         f"There is {moved}, though: if that is it, correct the path."
     )
+
+
+def test_a_snapshot_that_was_copied_with_its_weights_is_not_taken_with_other_ones(base, tmp_path):
+    """Its own word leads to another run's, of the same name."""
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    weights_of(base / "digits_iter_50.caffemodel", "ip")
+    beside = weights_of(copied / "digits_iter_50.caffemodel", "ip", "conv1")
+    state = state_of(copied / "digits_iter_50.solverstate", "baseline/digits_iter_50.caffemodel")
+    recorded = base.resolve() / "digits_iter_50.caffemodel"
+    assert str(refusal(base, snapshot=state)) == (
+        f"{state}: its weights are {recorded} by its own word, and others of that name lie beside "
+        "it, expected one and the same file\n"
+        f"If those beside it are meant, put them there; else give {beside} another name."
+    )
+    recorded.unlink()
+    assert str(refusal(base, snapshot=state)).endswith(
+        f"\nThey may be those beside it: cp {beside} {recorded}"
+    )

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from caffesplit.cli.main import cli
 from caffesplit.engines import testing
-from caffesplit.errors import EngineError
+from caffesplit.errors import EngineError, NetError, WeightsError
 
 LOG = """I1121 04:34:32.286 29402 caffe.cpp:313] Batch 9, accuracy = 0.9
 I1121 04:34:32.286 29402 caffe.cpp:313] Batch 9, loss = 0.3
@@ -89,3 +89,71 @@ def test_weights_of_another_net_fail_with_caffes_own_words(demo, caffe):
         f"{folder / 'missing.prototxt'}: caffe test failed (exit status -6), "
         "expected the outputs of the net\n`caffesplit check` may tell why. Its last words:\n"
     )
+
+
+def trained_by_torch(digits_root):
+    folder = digits_root / "baseline"
+    done = CliRunner().invoke(cli, ["train", str(folder), "--engine", "torch"])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def renamed(folder, *names):
+    net = folder / "train_val.prototxt"
+    for name in names:
+        net.write_text(net.read_text().replace(f'"{name}"', f'"new_{name}"'))
+
+
+@pytest.mark.parametrize("engine", ["caffe", "torch"])
+def test_weights_of_another_net_are_refused_as_train_refuses_them(caffe, digits_root, engine):
+    folder = trained_by_torch(digits_root)
+    renamed(folder, "conv1", "conv2", "conv3", "ip")
+    with pytest.raises(WeightsError) as caught:
+        run(folder, "--engine", engine)
+    assert str(caught.value) == (
+        f"{folder}/digits_iter_100.caffemodel: the weights have no layer of the net, expected "
+        f"those of a net with layers as in {folder}/train_val.prototxt\n"
+        "Weights and net must belong together."
+    )
+
+
+@pytest.mark.parametrize("engine", ["caffe", "torch"])
+def test_layers_that_the_file_has_no_weights_for_are_told(caffe, digits_root, engine):
+    folder = trained_by_torch(digits_root)
+    assert run(folder, "--engine", engine).stderr == ""
+    renamed(folder, "ip")
+    done = run(folder, "--engine", engine)
+    assert done.stderr == "no weights for: new_ip, which keeps its initial values\n"
+    renamed(folder, "conv2")
+    assert "no weights for: new_conv2, new_ip, which keep their" in run(folder).stderr
+
+
+def test_layers_that_the_net_does_not_have_are_no_news(digits_root):
+    folder = trained_by_torch(digits_root)
+    net = folder / "train_val.prototxt"
+    net.write_text(net.read_text().partition('layer {\n  name: "relu1"')[0])
+    done = run(folder, "--engine", "torch")
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+def test_a_solver_that_tests_on_no_batches_is_told(digits_root):
+    folder = trained_by_torch(digits_root)
+    solver = folder / "solver.prototxt"
+    solver.write_text(re.sub("test_iter: .*", "test_iter: 0", solver.read_text()))
+    with pytest.raises(NetError) as caught:
+        run(folder, "--engine", "torch")
+    assert str(caught.value) == (
+        f"{solver}: test_iter 0, expected 1 or more batches\n"
+        "Correct it, or say how many: --iterations N."
+    )
+    assert "accuracy = " in run(folder, "--engine", "torch", "--iterations", 1).stdout
+
+
+def test_data_of_a_net_that_is_not_there_may_be_below_another_folder(digits_root, tmp_path):
+    net = trained_by_torch(digits_root) / "train_val.prototxt"
+    given = (net, "--weights", net.with_name("digits_iter_50.caffemodel"), "--engine", "torch")
+    with pytest.raises(NetError) as caught:
+        run(*given, "--root", tmp_path)
+    assert caught.value.expected == f"a file or folder at {tmp_path}/data/digits_test_lmdb"
+    assert caught.value.remedy.endswith("or give the folder it starts from: --root DIR.")
+    assert run(*given, "--root", digits_root).exit_code == 0

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from caffesplit.cli.main import cli
 from caffesplit.engines import timing
-from caffesplit.errors import EngineError
+from caffesplit.errors import EngineError, NetError
 
 LOG = """I1121 04:34:32.286 29402 caffe.cpp:403] Iteration: 2 forward-backward time: 8 ms.
 I1121 04:34:32.286 29402 caffe.cpp:406] Average time per layer: 
@@ -61,3 +61,11 @@ def test_a_net_that_caffe_cannot_run_is_told_with_its_last_words(caffe, tmp_path
         timing.run(timing.Timing(net, tmp_path, 1), caffe)
     assert str(caught.value).startswith(f"{net}: caffe time failed (exit status")
     assert "Unknown layer type: Nonesuch" in caught.value.remedy
+
+
+def test_data_of_a_net_that_is_not_there_may_be_below_another_folder(digits_root, tmp_path):
+    net = digits_root / "baseline/train_val.prototxt"
+    with pytest.raises(NetError) as caught:
+        run(net, "--root", tmp_path, "--engine", "torch")
+    assert caught.value.found == 'source "data/digits_train_lmdb" does not exist'
+    assert caught.value.remedy.endswith("or give the folder it starts from: --root DIR.")

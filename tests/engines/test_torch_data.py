@@ -225,6 +225,23 @@ def test_images_of_several_sizes_share_a_batch_if_they_are_cropped(root, tmp_pat
     )
 
 
+@pytest.mark.parametrize("color", ["true", "false"])
+@pytest.mark.parametrize("size", ["", "new_height: 9 new_width: 4"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P with transparency"])
+def test_an_image_of_any_kind_is_read_without_a_warning(tmp_path, mode, size, color):
+    kind, *transparent = mode.split(" ", 1)
+    picture = Image.fromarray(IMAGES[0].transpose(1, 2, 0)).convert(kind)
+    picture.save(tmp_path / "a.png", **({"transparency": bytes(range(30))} if transparent else {}))
+    (tmp_path / "list.txt").write_text("a.png 0\n")
+    # torch gives a warning once in a process, and pytest sees it only if no earlier test did.
+    torch.set_warn_always(True)
+    try:
+        batch = opened(images_layer(f"is_color: {color} {size}"), tmp_path).next()
+    finally:
+        torch.set_warn_always(False)
+    assert batch["data"].shape == (3, 3 if color == "true" else 1, *((9, 4) if size else (6, 5)))
+
+
 # The other sources
 
 

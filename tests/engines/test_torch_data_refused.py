@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
-from data_layers import data, error_of, hdf5_layer, images_layer, write_images, write_rows
+from data_layers import (
+    IMAGES,
+    data,
+    error_of,
+    hdf5_layer,
+    images_layer,
+    opened,
+    write_images,
+    write_rows,
+)
+from leveldb_files import leveldb_of
+from PIL import Image
 
+from caffesplit.engines import torch_data_images
+from caffesplit.formats import database, schema
 from caffesplit.formats.blobs import BlobBytes
 
 
@@ -24,19 +41,56 @@ def rows(tmp_path_factory):
     return root
 
 
-def test_a_leveldb_is_refused_with_the_command_that_converts(tmp_path, root):
-    folder = tmp_path / "lmdb"
-    folder.mkdir()
-    (folder / "CURRENT").touch()
-    text = data(1).replace("backend: LMDB ", "")
+@pytest.mark.parametrize("backend", ["", "backend: LMDB "])
+@pytest.mark.parametrize(
+    ("source", "command", "lines"),
+    [
+        ("mnist_train_leveldb", "mnist_train_leveldb -o mnist_train_lmdb", "mnist_train_lmdb"),
+        ("my data/train/", "'my data/train/' -o 'my data/train_lmdb'", "my data/train_lmdb"),
+        ("data/leveldb", "data/leveldb -o data/lmdb", "data/lmdb"),
+    ],
+)
+def test_a_leveldb_is_refused_with_the_command_that_converts_it(
+    tmp_path, backend, source, command, lines
+):
+    (tmp_path / source).mkdir(parents=True)
+    (tmp_path / source / "CURRENT").touch()
+    text = data(1).replace("backend: LMDB ", backend).replace('"lmdb"', f'"{source}"')
     message = error_of(text, tmp_path)
-    assert "layer 'data' reads a LevelDB, expected backend: LMDB\n" in message
+    assert "layer 'data' reads a LevelDB, expected an LMDB\n" in message
     assert message.endswith(
-        "Write the images into an LMDB, name it in `source` and set `backend: LMDB`:\n"
-        "    convert_imageset --backend=lmdb ROOT/ LIST lmdb_lmdb"
+        f"Copy its records into one, in the folder {tmp_path}:\n"
+        f"    caffesplit data lmdb {command}\n"
+        "and write into the layer's data_param, in place of its own source and backend:\n"
+        f'    source: "{lines}" backend: LMDB'
     )
-    message = error_of(text, root)
-    assert "reads a LevelDB, by default, and its source is an LMDB" in message
+
+
+def test_the_command_in_the_refusal_of_a_leveldb_does_convert_it(tmp_path):
+    records = [(b"%03d" % i, database.datum(IMAGES[i], i).SerializeToString()) for i in range(7)]
+    leveldb_of(tmp_path / "a b/c_leveldb", records)
+    text = data(1).replace("backend: LMDB ", "").replace('"lmdb"', '"a b/c_leveldb"')
+    *_, command, _, fields = error_of(text, tmp_path).split("\n")
+    _, *arguments = shlex.split(command)
+    subprocess.run([sys.executable, "-m", "caffesplit", *arguments], cwd=tmp_path, check=True)
+
+    text = data(7).replace('source: "lmdb" backend: LMDB', fields)
+    np.testing.assert_array_equal(opened(text, tmp_path).next()["data"], IMAGES)
+
+
+def test_a_layer_that_reads_an_lmdb_as_a_leveldb_is_told_its_backend(root):
+    message = error_of(data(1).replace("backend: LMDB ", ""), root)
+    assert (
+        "reads a LevelDB, by default, and its source is an LMDB, expected backend: LMDB" in message
+    )
+    assert message.endswith("\nWrite that into its data_param.")
+
+
+def test_a_leveldb_that_is_not_there_is_told_like_an_lmdb(tmp_path):
+    text = data(1)
+    expected = error_of(text, tmp_path)
+    assert expected.startswith(f"{tmp_path}/lmdb: no such folder, expected an LMDB\n")
+    assert error_of(text.replace("backend: LMDB ", ""), tmp_path) == expected
 
 
 def test_missing_and_damaged_sources_are_named(tmp_path):
@@ -46,19 +100,60 @@ def test_missing_and_damaged_sources_are_named(tmp_path):
     assert "expected LMDB's 0xbeefc0de" in error_of(data(1), tmp_path)
     assert error_of(images_layer(), tmp_path) == (
         f"{tmp_path}/list.txt: the list of images cannot be read (No such file or directory), "
-        "expected a text file"
+        "expected a text file\nCorrect `source` in the layer's image_data_param."
     )
     (tmp_path / "list.txt").write_text("a.png 1\nb.png\n")
     assert error_of(images_layer(), tmp_path) == (
         f"{tmp_path}/list.txt:2: a line 'b.png', expected a file's name, a space and a label, "
         "which is a number"
     )
-    (tmp_path / "list.txt").write_text("a.png 1\n")
-    assert error_of(images_layer(), tmp_path).startswith(
-        f"{tmp_path}/a.png: no such image, expected a file"
+
+
+def test_an_image_that_is_not_there_is_named_with_its_line_and_the_root_folder(tmp_path):
+    (tmp_path / "png").mkdir()
+    Image.fromarray(np.zeros((6, 5), np.uint8)).save(tmp_path / "png/here.png")
+    (tmp_path / "list.txt").write_text("here.png 0\ngone.png 1\n")
+    assert error_of(images_layer('root_folder: "png/"'), tmp_path) == (
+        f"{tmp_path}/list.txt:2: no image {tmp_path}/png/gone.png, expected a file there: "
+        'root_folder, which is "png/", and the line\'s name\n'
+        "Correct the line, or root_folder in layer 'data'."
     )
+    (tmp_path / "list.txt").write_text("here.png 0\n 1\n")  # The folder itself.
+    assert f"list.txt:2: no image {tmp_path}/png, expected" in error_of(
+        images_layer('root_folder: "png/"'), tmp_path
+    )
+
+
+def test_an_image_that_cannot_be_decoded_is_named_with_its_line_or_record(tmp_path):
+    (tmp_path / "list.txt").write_text("a.png 1\n")
     (tmp_path / "a.png").write_bytes(b"no image")
-    assert "a.png: the image cannot be decoded (" in error_of(images_layer(), tmp_path)
+    unknown = "cannot be decoded (of no format that Pillow knows), expected a picture"
+    assert error_of(images_layer(), tmp_path) == (
+        f"{tmp_path}/list.txt:1: the image {tmp_path}/a.png {unknown}\n"
+        "Replace the file, or leave the line out."
+    )
+    datum = schema.message_class("Datum")(data=b"no image", encoded=True)
+    database.write(tmp_path / "lmdb", [(b"0001", datum)])
+    assert error_of(data(1), tmp_path) == (
+        f"{tmp_path}/lmdb: record '0001': the image {unknown}\n"
+        "The record is damaged: write the database anew."
+    )
+    Image.fromarray(IMAGES[0].transpose(1, 2, 0)).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[:-30])
+    assert f"list.txt:1: the image {tmp_path}/a.png cannot be decoded (" in error_of(
+        images_layer(), tmp_path
+    )
+
+
+def test_an_image_of_more_pixels_than_memory_is_for_is_not_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_data_images, "MAX_PIXELS", 29)
+    Image.fromarray(IMAGES[0].transpose(1, 2, 0)).save(tmp_path / "a.png")
+    (tmp_path / "list.txt").write_text("a.png 1\n")
+    assert error_of(images_layer(), tmp_path) == (
+        f"{tmp_path}/list.txt:1: the image {tmp_path}/a.png has 5×6 pixels, expected at most 29\n"
+        "Make it smaller, or leave it out."
+    )
 
 
 def test_hdf5_files_that_lack_what_the_layer_asks_for_are_named(rows, tmp_path):
@@ -67,10 +162,11 @@ def test_hdf5_files_that_lack_what_the_layer_asks_for_are_named(rows, tmp_path):
         f'{rows}/b.h5: no dataset "y" with rows of numbers, '
         "expected one for each top of the layer; the file holds label, x"
     )
+    (tmp_path / "none.h5").write_bytes(b"no HDF5")
     (tmp_path / "one.txt").write_text("none.h5")
-    assert f"{tmp_path}/none.h5: the HDF5 library cannot read the file (" in error_of(
-        hdf5_layer("one"), tmp_path
-    )
+    message = error_of(hdf5_layer("one"), tmp_path)
+    assert f"{tmp_path}/none.h5: the HDF5 library cannot read the file (" in message
+    assert message.endswith("), expected an HDF5 file\nWrite it anew, or leave it out of the list.")
     (tmp_path / "one.txt").write_text("")
     assert error_of(hdf5_layer("one"), tmp_path).startswith(f"{tmp_path}/one.txt: an empty list")
     with h5py.File(tmp_path / "b.h5", "w") as file:
@@ -78,6 +174,19 @@ def test_hdf5_files_that_lack_what_the_layer_asks_for_are_named(rows, tmp_path):
     (tmp_path / "one.txt").write_text("b.h5")
     assert error_of(hdf5_layer("one"), tmp_path) == (
         f"{tmp_path}/b.h5: rows: 3 in x, 4 in label, expected as many in each, and one at least"
+    )
+
+
+def test_an_hdf5_file_that_is_not_there_is_named_with_its_line(rows):
+    (rows / "lists").mkdir()
+    (rows / "lists/some.txt").write_text("a.h5 b.h5\n\n  gone.h5\n")
+    assert error_of(hdf5_layer("lists/some"), rows) == (
+        f"{rows}/lists/some.txt:3: no file {rows}/gone.h5, expected an HDF5 file there\n"
+        f"Correct the line; names in it start from {rows}, not from the list's folder."
+    )
+    assert error_of(hdf5_layer("none"), rows) == (
+        f"{rows}/none.txt: the list of HDF5 files cannot be read (No such file or directory), "
+        "expected a text file\nCorrect `source` in the layer's hdf5_data_param."
     )
 
 

@@ -227,7 +227,10 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path):
 
 def test_a_leveldb_is_recognised(tmp_path):
     (tmp_path / "CURRENT").write_text("MANIFEST-000002\n")
-    assert error_of(tmp_path) == f"{tmp_path}: a LevelDB, expected an LMDB\n{REMEDY}"
+    assert error_of(tmp_path) == (
+        f"{tmp_path}: a LevelDB, expected an LMDB\n"
+        f"Write its records into one: caffesplit data lmdb {tmp_path} -o OUT"
+    )
 
 
 def test_an_empty_folder_is_named(tmp_path):

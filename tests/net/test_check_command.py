@@ -8,14 +8,14 @@ from caffesplit.cli.main import cli
 from caffesplit.formats import caffemodel
 from caffesplit.formats.caffemodel import LayerWeights
 
-NET = """layer {{ name: "data" type: "Data" top: "data" include {{ phase: TRAIN }}
+NET = """layer {{ name: "data" type: "Data" top: "data" loss_weight: 1 include {{ phase: TRAIN }}
   data_param {{ source: "{train}" }} }}
 layer {{ name: "data" type: "Data" top: "data" include {{ phase: TEST }}
   transform_param {{ mean_file: "mean.binaryproto" }}
   data_param {{ source: "{test}" }} }}
 """
 CONV = (
-    'layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"\n'
+    'layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" loss_weight: 1\n'
     "  convolution_param { num_output: 4 kernel_size: 3 } }\n"
 )
 
@@ -175,3 +175,13 @@ def test_a_net_that_only_tests_need_not_have_every_layer_of_the_weights(folder):
     assert code == 1
     assert "known-layers" not in output
     assert output.count(f"{folder}/test.prototxt:2:1: error: layer 'conv': blob") == 2
+
+
+def test_a_net_that_is_trained_by_no_loss_is_a_warning_and_one_by_itself_is_none(folder):
+    net = folder / "net.prototxt"
+    net.write_text(NET.format(train="here", test="here").replace("loss_weight: 1", ""))
+    code, output = check(folder)
+    assert code == 0
+    assert output.startswith(f"{net}: warning: no loss in the net that is trained, expected a ")
+    assert output.endswith(f"{folder}: 2 layers, 0 errors, 1 warning\n")
+    assert check(net) == (0, f"{net}: 2 layers, 0 errors, 0 warnings\n")

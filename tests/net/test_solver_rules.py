@@ -128,6 +128,11 @@ DOUBTFUL = {
         "s:5:1: warning: test_interval without test_iter, expected both or none; nothing is "
         "tested [test-interval]",
     ),
+    "tests of no batches": (
+        text(test_iter="0", test_interval="5"),
+        "s:5:1: warning: test_iter 0, expected 1 or more; Caffe tests nothing, and says nothing "
+        "[test-iter]",
+    ),
     "stepvalue that do not ascend": (
         text(lr_policy='"multistep"', gamma="0.1", stepvalue="[20, 10]"),
         "s:6:1: warning: stepvalue that do not ascend, expected each above the one before "

@@ -11,6 +11,7 @@ import pytest
 from caffesplit.errors import NetError, PrototxtError
 from caffesplit.formats import schema
 from caffesplit.formats.prototxt import encode, load, parse
+from caffesplit.net import graph
 from caffesplit.net.upgrade import upgrade_net, upgrade_solver
 from caffesplit.net.upgrade_rules import (
     DATA_PARAMS,
@@ -267,3 +268,14 @@ def test_the_time_grows_with_the_text_alone(field):
 
     seconds(100)
     assert seconds(2000) < 40 * seconds(200) + 0.1
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    ["input_dim: [1, 1, 8, 8]", "input_dim: 1\ninput_dim: 1 input_dim: 8 input_dim: 8",
+     "input_shape { dim: 2 }"],
+)  # fmt: skip
+def test_an_input_layer_stands_where_the_first_input_stood(inputs):
+    text = f'name: "x"\ninput: "a"\n{inputs}\nlayer {{ name: "r" type: "ReLU" bottom: "a" }}'
+    made = upgrade_net(parse(text, "net.prototxt"), "net.prototxt").result
+    assert str(graph.build(made).layers[0].location) == "net.prototxt:2:1"

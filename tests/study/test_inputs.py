@@ -6,7 +6,7 @@ from caffesplit.cli.main import cli
 from caffesplit.experiment import load
 from caffesplit.formats import caffemodel, database
 from caffesplit.formats.layers import LayerWeights
-from caffesplit.study.inputs import image_shapes, train_shapes
+from caffesplit.study.inputs import image_shapes, too_large_crops, train_shapes
 
 NET = """
 layer {{ name: "data" type: "Data" top: "data" top: "label" transform_param {{ {transform} }}
@@ -102,3 +102,24 @@ def test_check_holds_weights_against_the_images_channels(tmp_path):
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 1
     assert "(2, 4, 3, 3), expected (2, 3, 3, 3)" in done.output
+
+
+def crops(folder, **options):
+    return [str(each) for each in too_large_crops(experiment(folder, **options))]
+
+
+def test_a_crop_that_is_larger_than_an_image_is_an_error_told_once(tmp_path):
+    images(tmp_path)
+    message = (
+        f"{tmp_path}/net.prototxt:2:1: error: layer 'data': crop_size 11, expected one that fits "
+        "into the images of its source; the first is 10×12 [crop-size]"
+    )
+    assert crops(tmp_path, transform="crop_size: 11") == [message]
+    assert message in CliRunner().invoke(cli, ["check", str(tmp_path)]).output
+    assert crops(tmp_path, transform="crop_size: 10") == crops(tmp_path) == []
+
+
+def test_nothing_is_said_of_a_crop_where_the_size_of_images_is_not_known(tmp_path):
+    assert crops(tmp_path, source="gone", transform="crop_size: 99", deploy=DEPLOY) == []
+    images(tmp_path, encoded=True)
+    assert crops(tmp_path, transform="crop_size: 99") == []

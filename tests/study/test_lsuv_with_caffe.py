@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -295,8 +296,7 @@ def test_data_that_is_not_there_is_told(tmp_path):
         f"exist, expected a file or folder at {tmp_path}/data/cifar10_train_lmdb\n"
         '        source: "data/cifar10_train_lmdb"\n'
         "        ^\n"
-        "Bring it there (`caffesplit data` writes data sets), correct the path, or give the "
-        "folder it starts from: --root DIR."
+        "Bring it there, correct the path, or give the folder it starts from: --root DIR."
     )
     assert not leftovers(tmp_path / "exp")
 
@@ -392,9 +392,11 @@ def test_a_python_without_pycaffe_is_told(digits):
         write_lsuv(
             digits, digits.folder / "init.caffemodel", Pycaffe(Path(sys.executable)), Settings()
         )
-    assert str(caught.value).startswith(
-        f"{sys.executable}: this Python has no pycaffe, expected one that has\n"
+    assert str(caught.value) == (
+        f"{sys.executable}: this Python has no pycaffe (ModuleNotFoundError: No module named "
+        "'caffe'), expected one that can `import caffe`\n"
         "On Debian or Ubuntu (x86-64), tools/install_caffe.py brings one without root.\n"
+        "Or take PyTorch: --engine torch."
     )
 
 
@@ -443,6 +445,26 @@ def test_without_any_pycaffe_torch_runs_the_net(tmp_path, monkeypatch):
     assert find() == Torch()
     with pytest.raises(EngineError, match="no Python with pycaffe"):
         find("caffe")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EngineError) as caught:
+        find()
+    assert caught.value.found == "no Python with pycaffe"
+    assert caught.value.remedy.endswith("\nOr do without Caffe: pip install torch")
+
+
+@pytest.mark.parametrize("place", ["here", "on its path"])
+def test_a_folder_called_caffe_is_no_pycaffe(place, tmp_path, monkeypatch):
+    (tmp_path / "caffe/examples").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    if place == "on its path":
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(caffe_binary, "find", _missing)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("PYCAFFE", raising=False)
+    (tmp_path / "python3").symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find() == Torch()
 
 
 def _missing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from old_experiment import SOLVER, TEST_NET, TRAIN_NET, make, to_v1
 from caffesplit.cli.main import cli
 from caffesplit.errors import NetError, OutputError, SplitError
 from caffesplit.experiment import load
-from caffesplit.formats import caffemodel, prototxt, schema
+from caffesplit.formats import caffemodel, prototxt, schema, snapshots
 from caffesplit.formats.layers import LayerWeights
 from caffesplit.net.upgrade import upgrade_net
 from caffesplit.study.decide import decide
@@ -42,7 +43,7 @@ def snapshot(folder: Path, iteration: int = 20) -> None:
     caffemodel.write(folder / f"old_iter_{iteration}.caffemodel", [LayerWeights("a", "ReLU", ())])
 
 
-def test_nets_are_upgraded_and_the_solver_names_them_and_the_old_snapshots(tmp_path):
+def test_nets_are_upgraded_and_the_solver_names_them_and_a_place_for_snapshots(tmp_path):
     old = make(tmp_path / "old")
     (old / "deploy.prototxt").write_text(DEPLOY)
     snapshot(old / "snaps")
@@ -55,12 +56,13 @@ def test_nets_are_upgraded_and_the_solver_names_them_and_the_old_snapshots(tmp_p
         "deploy.prototxt": today(DEPLOY),
         "solver.prototxt": SOLVER.replace('"old_train', '"new/train')
         .replace('"old_test', '"new/test')
+        .replace('"snaps', '"new/snaps')
         .replace("solver_type: NESTEROV", 'type: "Nesterov"'),
     }
     assert before.items() <= files(old).items()
     new = load(old / "new")
     assert not any(each.net.legacy for each in new.nets)
-    assert new.snapshots() == load(old).snapshots()
+    assert new.snapshots(load(old).snapshot_prefix) == load(old).snapshots()
 
 
 def test_each_file_is_told_with_what_was_upgraded(tmp_path):
@@ -82,12 +84,12 @@ def test_each_file_is_told_with_what_was_upgraded(tmp_path):
             out / "solver.prototxt",
             "old_solver.prototxt",
             "solver",
-            ("solver_type", "train_net", "test_net", "snapshot_prefix"),
+            ("solver_type", "train_net", "test_net"),
         ),
     ]
 
 
-def test_outside_the_root_data_and_snapshots_are_where_they_were(tmp_path):
+def test_outside_the_root_data_is_where_it_was_and_snapshots_are_not(tmp_path):
     old, out = make(tmp_path / "old"), tmp_path / "new"
     (old / "data/x").mkdir(parents=True)
     (old / "old_train.prototxt").write_text(V0_NET)
@@ -97,28 +99,51 @@ def test_outside_the_root_data_and_snapshots_are_where_they_were(tmp_path):
 
     assert new.root == out
     assert new.net.layers[0].message.data_param.source == str(old / "data/x")
-    assert new.solver.snapshot_prefix == str(old / "snaps/old")
+    assert new.snapshot_prefix == str(out / "snaps/old")
 
 
-@pytest.mark.parametrize("name", ["gone/snaps/old", "snaps/"])
-def test_snapshots_are_named_where_they_were_found(name, tmp_path):
+PREFIXES = {
+    "beside the solver": ("old", "old"),
+    "in a folder below": ("snaps/old", "snaps/old"),
+    "all files of a folder": ("snaps/", "snaps/"),
+    "all files of its own folder": ("./", "./"),
+    "absolute": ("{old}/snaps/old", "snaps/old"),
+    "elsewhere": ("../elsewhere/old", "old"),
+    "elsewhere, absolute": ("{old}-elsewhere/snaps/old", "old"),
+    "all files of a folder elsewhere": ("../elsewhere/snaps/", "snaps/"),
+    "moved since": ("gone/snaps/old", "snaps/old"),
+}
+"""The solver's prefix before, and after as one sees it from the new folder."""
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("place", PREFIXES)
+def test_new_snapshots_go_into_the_new_folder_to_the_place_they_had(
+    place, inside, trained, tmp_path
+):
     old = make(tmp_path / "old")
-    (old / "old_solver.prototxt").write_text(SOLVER.replace("snaps/old", name))
-    for iteration in (20, 40):
-        snapshot(old / "snaps", iteration)
-    if name == "snaps/":
-        for path in (old / "snaps").iterdir():
-            path.rename(path.with_name(path.name.removeprefix("old")))
-    upgrade_experiment(old, old / "new")
+    out = old / "new" if inside else tmp_path / "new"
+    before, after = (prefix.format(old=old) for prefix in PREFIXES[place])
+    (old / "old_solver.prototxt").write_text(SOLVER.replace("snaps/old", before))
+    if trained:
+        prefix = str(old / after) if place == "moved since" else load(old, old).snapshot_prefix
+        Path(prefix).parent.mkdir(parents=True, exist_ok=True)
+        record = LayerWeights("a", "ReLU", ())
+        caffemodel.write(Path(f"{prefix}_iter_20.caffemodel"), [record])
+    elif place == "moved since":
+        after = before  # Nothing tells that it is another folder's.
+    kept = files(tmp_path)
 
-    assert load(old / "new").solver.snapshot_prefix == name.removeprefix("gone/")
-    assert [each.iteration for each in load(old / "new").snapshots()] == [20, 40]
+    upgrade_experiment(old, out, old)
 
-
-def test_without_snapshots_the_new_ones_go_beside_the_new_solver(tmp_path):
-    old = make(tmp_path / "old")
-    upgrade_experiment(old, old / "new")
-    assert load(old / "new").solver.snapshot_prefix == "new/old"
+    written = load(out, old if inside else out)
+    assert written.snapshot_prefix == os.path.join(  # noqa: PTH118 - a Path has no last "/"
+        written.root, ("new/" + after).replace("new/./", "new/") if inside else after
+    )
+    assert Path(written.snapshot_folder).resolve().is_relative_to(out)
+    assert not snapshots.files(written.snapshot_prefix)
+    assert kept.items() <= files(tmp_path).items()
 
 
 def test_nets_inside_the_solver_are_upgraded_in_place(tmp_path):
@@ -130,7 +155,7 @@ def test_nets_inside_the_solver_are_upgraded_in_place(tmp_path):
 
     assert solver.steps == (
         *("solver_type", "V0 → V1: 1 layer of train_net_param"),
-        *("V1 → V2: 1 layer of train_net_param", "test_net", "snapshot_prefix"),
+        *("V1 → V2: 1 layer of train_net_param", "test_net"),
     )
     moved = today(V0_NET).replace("data/x", str(old / "data/x"))
     assert (
@@ -213,10 +238,11 @@ def test_from_an_old_experiment_to_a_trained_derived_one(caffe, digits_root):
         assert Net.FromString(written.SerializeToString()) == expected
 
     run("check", new, "--weights", old / "snaps/old_iter_40.caffemodel")
-    assert "conv1" in run("tpm", new, "--window", "20:40")
-    with pytest.raises(OutputError, match=r"snapshots of an earlier run are here \(20, 40\)"):
-        run("train", new, "--caffe", caffe)
-    run("split", new, "--window", "20:40", "--top", 1, "-o", derived)
+    prefix = ("--snapshots", old / "snaps/old")
+    assert "conv1" in run("tpm", new, "--window", "20:40", *prefix)
+    run("split", new, "--window", "20:40", "--top", 1, "-o", derived, *prefix)
+    run("train", new, "--caffe", caffe)
+    assert [each.path.parent for each in load(new).snapshots()] == [new / "snaps"] * 2
     run("check", derived, "--weights", derived / "init.caffemodel")
     assert "40 iterations" in run("train", derived, "--caffe", caffe)
     assert len(load(derived).snapshots()) == 2
