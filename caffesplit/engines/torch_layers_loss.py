@@ -28,6 +28,8 @@ from caffesplit.formats.blobs import read_blob
 LOG_FLOAT_MINIMUM = log(torch.finfo(torch.float32).tiny)
 """SoftmaxWithLoss takes smaller probabilities for the smallest normal float."""
 
+LABELS = "Correct the labels, or the num_output of the layer that predicts them."
+
 LEAST_PROBABILITY = 1e-20
 """kLOG_THRESHOLD of the other logarithmic losses."""
 
@@ -84,7 +86,7 @@ def _classified(
         ignored = find(labels)
         if ignored is not None:
             labels = labels.masked_fill(ignored, 0)
-        expect_below(setup, "label", labels, x.shape[1])
+        expect_below(setup, "label", labels, x.shape[1], LABELS)
         return x, labels, ignored
 
     return classified
@@ -157,7 +159,7 @@ def _multinomial(setup: Setup) -> Forward:
 def _items_labels(setup: Setup, labels: Tensor, x: Tensor) -> Tensor:
     """(N, 1): one label for each item of x (N, D)."""
     labels = labels.detach().reshape(-1, 1)[: len(x)].long()
-    expect_below(setup, "label", labels, x.shape[1])
+    expect_below(setup, "label", labels, x.shape[1], LABELS)
     return labels
 
 

@@ -95,13 +95,13 @@ def _batch_reindex(setup: Setup) -> Forward:
     return forward
 
 
-def expect_below(setup: Setup, noun: str, indices: Tensor, count: int) -> None:
+def expect_below(setup: Setup, noun: str, indices: Tensor, count: int, remedy: str = "") -> None:
     """Refuse indices outside [0, count). On a GPU, that would cost a wait; the device refuses."""
     if indices.is_cpu and indices.numel():
         least, most = (int(each) for each in indices.aminmax())
         if least < 0 or most >= count:
             wrong = least if least < 0 else most
-            raise setup.refuse(f"{noun} {wrong} in its bottom", f"0 to {count - 1}")
+            raise setup.refuse(f"{noun} {wrong} in its bottom", f"0 to {count - 1}", remedy)
 
 
 def _eltwise(setup: Setup) -> Forward:

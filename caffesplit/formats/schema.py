@@ -134,8 +134,8 @@ def refuse_unknown(unknown: Sequence[Unknown]) -> None:
     close = f"Did you mean {first.suggestion}? " if first.suggestion else ""
     more = f" `caffesplit check` shows {len(unknown)} such." if len(unknown) > 1 else ""
     raise PrototxtError(
-        f"{first.message_name} has no {first.name!r} in BVLC Caffe",
-        "fields and values that it has; it ends on others, too",
+        f"{first.message_name} has no {first.name!r} in BVLC Caffe, which ends on it",
+        "what it has",
         f"{close}Correct it, or take it out. A fork's own needs that fork: --engine caffe.{more}",
         first.location,
     )

@@ -155,7 +155,8 @@ class Growing:
             if not self._source.empty
             else "the file is empty",
             'a log with lines like "Iteration 100, loss = 2.3"',
-            "Give the file that holds what `caffe train` printed.",
+            "Give the file that holds what `caffe train` printed. (With `display: 0` and no tests, "
+            "it prints no figures.)",
             Location(self.path),
         )
 

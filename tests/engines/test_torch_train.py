@@ -293,7 +293,7 @@ def test_a_field_that_caffe_has_not_is_refused_as_caffe_does(
     path.write_text(path.read_text().replace(right, wrong))
     message = str(error_of(digits_root))
     assert f"{path.name}:" in message
-    assert f"{found}, expected fields and values that it has" in message
+    assert f"{found}, which ends on it, expected what it has" in message
     assert f"Did you mean {right}? Correct it, or take it out." in message
     assert message.endswith(f" `caffesplit check` shows {more} such." if more else "caffe.")
 
