@@ -47,7 +47,11 @@ class _Status:
     def take(self, record: Record) -> bool:
         """Note a record; whether it changed anything."""
         if isinstance(record, Event):
-            return False
+            # Of a run that displays nothing, snapshots are all that is heard.
+            if record.kind != "snapshot" or record.iteration is None:
+                return False
+            self.iteration = record.iteration
+            return True
         self.iteration = record.iteration
         if isinstance(record, TestRow):
             self.accuracy = accuracy(record, self.accuracy)

@@ -59,7 +59,7 @@ def test_elsewhere_than_on_a_terminal_progress_is_a_line_now_and_then(
 
     assert re.fullmatch(r"baseline: 0/100  accuracy 0\.\d{4}", lines[0])
     assert re.fullmatch(r"baseline: 50/100 loss \d\.\d+ +accuracy 0\.\d{4}, \d+ s left", lines[7])
-    assert len(lines) == 14
+    assert len(lines) == 16
 
 
 def test_a_short_run_elsewhere_than_on_a_terminal_is_silent(caffe, digits_root):
@@ -163,3 +163,14 @@ def test_a_gpu_that_the_solver_wants_and_torch_does_not_see_is_told_of_at_once(
         "CPU\n"
     )
     assert " s with PyTorch on the CPU, loss " in result.stdout
+
+
+def test_a_run_that_displays_nothing_gets_on_by_its_snapshots(digits_root, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    solver = digits_root / "baseline/solver.prototxt"
+    text = re.sub("(?m)^(display|test_).*\n", "", solver.read_text())
+    solver.write_text(f"{text}display: 0\n")
+    net = digits_root / "baseline/train_val.prototxt"
+    net.write_text(net.read_text().replace("phase: TEST", "phase: TRAIN stage: 'never'"))
+    lines = run(digits_root / "baseline", "--engine", "torch").stderr.splitlines()
+    assert [line.split()[1] for line in lines] == ["50/100", "100/100"]
