@@ -129,11 +129,11 @@ def _solver_findings(experiment: Experiment) -> tuple[Finding, ...]:
 def _missing_sources(experiment: Experiment) -> Iterator[Finding]:
     """Files and folders that the layers of any phase read from, and that do not exist."""
     from caffesplit.net.findings import Finding
-    from caffesplit.net.sources import named_paths
+    from caffesplit.net.sources import read_paths
 
     root = experiment.root.resolve()
     nets = {id(each.net): each.net for each in experiment.nets}
-    for field, path in named_paths(layer for net in nets.values() for layer in net.layers):
+    for field, path in read_paths(layer for net in nets.values() for layer in net.layers):
         place = os.path.join(root, path)  # noqa: PTH118
         if not os.path.exists(place):  # noqa: PTH110 - a Path raises for names too long
             message = f'{field.name} "{path}" does not exist; expected {place}'

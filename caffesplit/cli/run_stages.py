@@ -83,7 +83,7 @@ class _Train:
         title = self.titles.get(experiment.folder)
         if title is None:
             return self.engine.train(job, lambda record: None)
-        engine = self.engine.title(job.gpu)
+        engine = self.engine.title(job.gpu, job.device_id)
         with training(title, experiment.solver.max_iter, engine) as observe:
             return self.engine.train(job, observe)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ITERATIONS = 50
 """Batches for a net without a solver, as `caffe test` has it."""
 
-STARTS = ("folded.caffemodel", "init.caffemodel")
+STARTS = ("folded.caffemodel", "init.caffemodel", "init.caffemodel.h5")
 """Weights of an experiment that has no snapshots yet."""
 
 

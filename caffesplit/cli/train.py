@@ -73,7 +73,7 @@ def command(
     if not _is_first():
         engine.train(planned, lambda record: None)
         return
-    title = engine.title(gpu)
+    title = engine.title(gpu, planned.device_id)
     if warning := engine.warning(loaded.solver, gpu):
         click.echo(f"{loaded.name}: {warning}", err=True)
     if planned.weights and (names := start.check_weights(loaded, planned.weights)):
@@ -85,7 +85,8 @@ def command(
     if outcome.snapshots:
         click.echo(f"last snapshot: {_shown(outcome.snapshots[-1])}")
     if outcome.stopped:
-        click.echo("stopped before its end; --snapshot with the .solverstate beside it goes on")
+        way_on = "; --snapshot with the .solverstate beside it goes on" if outcome.snapshots else ""
+        click.echo(f"stopped before its end{way_on}")
         context.exit(STOPPED)
 
 

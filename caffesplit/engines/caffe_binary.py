@@ -59,10 +59,10 @@ def find(explicit: str | None = None) -> Path:
 def train(job: Job, caffe: Path, observe: Observer = lambda record: None) -> Outcome:
     """Run `caffe train`, keep its log, and return when it has ended.
 
-    What the job replaces is removed before Caffe starts. The log gets what Caffe prints, as it
-    comes. A run that goes on is appended to it; before any other one, an earlier log is renamed
-    to LOG.1, LOG.2 … SIGINT, SIGHUP and
-    SIGTERM are passed on to Caffe, which finishes its snapshot; a second SIGINT kills it.
+    What the job replaces is removed when Caffe has set up its nets. The log gets what Caffe
+    prints, as it comes. A run that goes on is appended to it; before any other one, an earlier log
+    is renamed to LOG.1, LOG.2 … SIGINT, SIGHUP and SIGTERM are passed on to Caffe, which finishes
+    its snapshot; a second SIGINT kills it.
 
     A run whose loss is no number any more is ended, since no iteration can mend that.
 
@@ -73,17 +73,18 @@ def train(job: Job, caffe: Path, observe: Observer = lambda record: None) -> Out
             log's last words.
         OutputError: if the log cannot be written.
     """
-    start = time.monotonic()
+    start, replaced = time.monotonic(), running.Replaced(job)
     with (
         running.alone(job.solver),
         _started(job, caffe) as process,
         Watch(job.log, job.goes_on) as watch,
     ):
-        status = _followed(process, watch, observe)
+        status = _followed(process, watch, observe, replaced)
         if watch.diverged_at is not None:
             raise running.diverged(job, watch)
         if status != 0 or not watch.trained:
             raise _crashed(job, caffe, watch, status)
+        replaced.remove()
         return running.outcome(job, watch, start)
 
 
@@ -114,7 +115,6 @@ def _command(job: Job, caffe: Path) -> list[str]:
 @contextmanager
 def _started(job: Job, caffe: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Caffe at work on the job; what is left of it in the end is killed."""
-    running.remove_replaced(job)
     try:
         process = subprocess.Popen(
             _command(job, caffe),
@@ -139,13 +139,23 @@ def _started(job: Job, caffe: Path) -> Iterator[subprocess.Popen[bytes]]:
             _send(process, signal.SIGKILL)
 
 
-def _followed(process: subprocess.Popen[bytes], watch: Watch, observe: Observer) -> int:
-    """Follow Caffe to its end, or to where it is hopeless; return its exit status."""
+def _followed(
+    process: subprocess.Popen[bytes],
+    watch: Watch,
+    observe: Observer,
+    replaced: running.Replaced,
+) -> int:
+    """Follow Caffe to its end, or to where it is hopeless; return its exit status.
+
+    Once it says that it trains, which is before its first iteration, `replaced` is removed.
+    """
     assert process.stdout is not None
     with running.handling(_passing_on(process)):
         while piece := os.read(process.stdout.fileno(), PIECE):
             for record in watch.feed(piece):
                 observe(record)
+            if watch.begun:
+                replaced.remove()
             if watch.hopeless:
                 _send(process, signal.SIGKILL)
         status = process.wait()

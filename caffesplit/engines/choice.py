@@ -21,8 +21,8 @@ ENGINES = ("auto", "caffe", "torch")
 class Engine(Protocol):
     """What can run a job; each raises what its own functions say."""
 
-    def title(self, gpu: str | None) -> str:
-        """What trains, and on what, for a person; `gpu` as in a job."""
+    def title(self, gpu: str | None, device_id: int = 0) -> str:
+        """What trains, and on what, for a person; both as in a job."""
         ...
 
     def warning(self, solver: Any, gpu: str | None) -> str:
@@ -42,7 +42,7 @@ class Caffe:
 
     binary: Path
 
-    def title(self, gpu: str | None) -> str:
+    def title(self, gpu: str | None, device_id: int = 0) -> str:
         return "Caffe"
 
     def warning(self, solver: Any, gpu: str | None) -> str:
@@ -65,10 +65,10 @@ class Torch:
     precision: str = "float32"
     """As torch_train.train has it."""
 
-    def title(self, gpu: str | None) -> str:
+    def title(self, gpu: str | None, device_id: int = 0) -> str:
         from caffesplit.engines import torch_device
 
-        return f"PyTorch on {torch_device.title(torch_device.chosen('auto', gpu))}"
+        return f"PyTorch on {torch_device.title(torch_device.chosen('auto', gpu, device_id))}"
 
     def warning(self, solver: Any, gpu: str | None) -> str:
         from caffesplit.engines import torch_device
@@ -113,8 +113,13 @@ def choose(name: str = "auto", caffe: str | None = None, precision: str = "float
             raise
         if has_torch:
             return _torch(precision)
-        remedy = f"{error.remedy}\nOr do without Caffe: pip install torch"
-        raise EngineError(error.found, error.expected, remedy) from None
+        raise without_caffe(error) from None
+
+
+def without_caffe(error: EngineError) -> EngineError:
+    """The error that there is no Caffe, and that torch would do."""
+    remedy = f"{error.remedy}\nOr do without Caffe: pip install torch"
+    return EngineError(error.found, error.expected, remedy)
 
 
 def _torch(precision: str) -> Torch:

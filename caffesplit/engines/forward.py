@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from caffesplit.engines import pycaffe
-from caffesplit.engines.choice import choose
+from caffesplit.engines.choice import choose, without_caffe
 from caffesplit.engines.pycaffe import State
 from caffesplit.errors import EngineError
 from caffesplit.formats.blobs import Array
@@ -69,5 +69,4 @@ def find(name: str = "auto", python: str | None = None) -> Engine:
             raise
         with suppress(EngineError):
             return find("torch")
-        remedy = f"{error.remedy}\nOr do without Caffe: pip install torch"
-        raise EngineError(error.found, error.expected, remedy) from None
+        raise without_caffe(error) from None

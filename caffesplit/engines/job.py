@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from caffesplit.engines import logfile, start
 from caffesplit.errors import EngineError, Location, NetError, OutputError
@@ -24,9 +25,10 @@ class Job:
         weights: a caffemodel to start from, at iteration 0.
         snapshot: a solverstate to go on from, at its iteration.
         gpu: ids as Caffe takes them, "0", "0,1" or "all"; None leaves it to the solver.
+        device_id: the GPU that the solver names, for where `gpu` is None.
         level: of the NetState to train in; Caffe's command line has one of its own.
         goes_on: whether this continues the run that has written the log.
-        replaced: files of an earlier run, removed before this one starts.
+        replaced: files of an earlier run, removed when this one has begun.
     """
 
     solver: Path
@@ -35,6 +37,7 @@ class Job:
     weights: Path | None = None
     snapshot: Path | None = None
     gpu: str | None = None
+    device_id: int = 0
     level: int = 0
     goes_on: bool = False
     replaced: tuple[Path, ...] = ()
@@ -111,6 +114,7 @@ def prepare(
         weights=weights and weights.resolve(),
         snapshot=snapshot and snapshot.resolve(),
         gpu=gpu,
+        device_id=experiment.solver.device_id,
         level=trained.level,
         goes_on=goes_on,
     )
@@ -142,10 +146,27 @@ def _checked_start(experiment: Experiment, job: Job) -> tuple[Path, ...]:
         weights = start.check_snapshot(experiment, job.snapshot)
         _check_iterations_left(experiment, job.snapshot)
         return job.snapshot, weights
-    if job.weights:
-        start.check_weights(experiment, job.weights)
-        return (job.weights,)
-    return ()
+    given = [job.weights] if job.weights else _named_weights(experiment, job.root)
+    for weights in given:
+        start.check_weights(experiment, weights)
+    return tuple(given)
+
+
+def named_weights(solver: Any) -> list[str]:
+    """The weights that a solver itself starts from, where its caller names none (`weights`)."""
+    return [path.strip() for paths in solver.weights for path in paths.split(",")]
+
+
+def _named_weights(experiment: Experiment, root: Path) -> list[Path]:
+    found = [root / name for name in named_weights(experiment.solver)]
+    for path in found:
+        if not path.is_file():
+            raise EngineError(
+                "no such file", "the weights that the solver starts from",
+                f"Bring them there, or correct `weights` in {experiment.solver_path}.",
+                Location(str(path)),
+            )  # fmt: skip
+    return found
 
 
 def _check_iterations_left(experiment: Experiment, snapshot: Path) -> None:

@@ -7,13 +7,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 from caffesplit.engines.job import Job, Outcome
 from caffesplit.engines.watch import Watch
-from caffesplit.errors import EngineError, Location, OutputError, TrainingError
+from caffesplit.errors import CaffesplitError, EngineError, Location, OutputError, TrainingError
+from caffesplit.formats import solverstate
 from caffesplit.formats.trainlog import Record
 
 Observer = Callable[[Record], None]
@@ -64,10 +65,19 @@ def handling(handler: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, handler_before)
 
 
-def remove_replaced(job: Job) -> None:
-    """Remove the files of an earlier run that this one replaces."""
-    for path in job.replaced:
-        path.unlink(missing_ok=True)
+class Replaced:
+    """The files of an earlier run that a job replaces: there until this one has begun."""
+
+    def __init__(self, job: Job) -> None:
+        self._times = {path: path.stat().st_mtime_ns for path in job.replaced if path.exists()}
+
+    def remove(self) -> None:
+        """Remove those that this run has not written anew. Later calls do nothing."""
+        for path, time_ns in self._times.items():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime_ns == time_ns:
+                    path.unlink()
+        self._times = {}
 
 
 def outcome(job: Job, watch: Watch, start: float) -> Outcome:
@@ -122,8 +132,12 @@ def _way_on(job: Job, watch: Watch) -> str:
     """How a run that ended in the middle goes on; nothing if it left no solver state."""
     written = [str(path).replace(".caffemodel", ".solverstate") for path in watch.snapshots]
     states = [*([job.snapshot] if job.snapshot else []), *(job.root / path for path in written)]
-    last = next((state for state in reversed(states) if state.is_file()), None)
-    return f"It goes on from its last snapshot with --snapshot {last}" if last else ""
+    for state in reversed(states):
+        # The last one may be half written.
+        with suppress(CaffesplitError):
+            solverstate.read(state)
+            return f"It goes on from its last snapshot with --snapshot {state}"
+    return ""
 
 
 def quoted(words: str) -> str:

@@ -26,7 +26,7 @@ from caffesplit.net import graph
 from caffesplit.net.blobs import expected_blobs
 from caffesplit.net.graph import Layer
 from caffesplit.net.solver import State
-from caffesplit.net.sources import named_paths
+from caffesplit.net.sources import read_paths
 from caffesplit.net.upgrade import upgrade_net
 
 
@@ -41,10 +41,12 @@ def unfilled(layers: Sequence[Layer], net: Path, weights: Path) -> tuple[str, ..
     `layers` are those of the net in the file `net`, in the state in which it is used.
 
     Raises:
-        WeightsError: unless the file is whole and has weights of one of the layers.
+        WeightsError: unless the file is whole and has weights of one of the layers, where any has
+            blobs.
     """
     found = {layer.name for layer in caffemodel.index(weights).layers if layer.blobs}
-    if found.isdisjoint(layer.name for layer in layers):
+    learns = any(expected_blobs(layer) for layer in layers)
+    if learns and found.isdisjoint(layer.name for layer in layers):
         raise WeightsError(
             "the weights have no layer of the net",
             f"those of a net with layers as in {net}",
@@ -80,7 +82,7 @@ def check_sources(
 
     `moved` tells what a path that is gone may be now.
     """
-    for field, path in named_paths(layers):
+    for field, path in read_paths(layers):
         if not (root / path).exists():
             raise _missing(field, path, root, moved(path))
 

@@ -8,12 +8,9 @@ Every source is strictly sequential and starts over at its end.
 from __future__ import annotations
 
 import shlex
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
-from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,15 +30,6 @@ from caffesplit.net.graph import Layer
 from caffesplit.net.partial import Refused, expect_blob
 
 Batch = dict[str, torch.Tensor]
-
-SMALL = 1 << 14
-"""Values in a batch that is made sooner than handed over from another thread."""
-
-AT_ONCE = 16
-"""Small batches that are made in a row: the processor then has the code for it at hand."""
-
-LMDB = 1
-"""DataParameter.DB"""
 
 
 class Source(Protocol):
@@ -108,7 +96,7 @@ def _lmdb(layer: Layer, root: Path) -> Path:
         )
     if not database.count(folder):
         raise DatabaseError("an LMDB without records", "one image at least", "", _at(folder))
-    if param.backend != LMDB:
+    if param.backend != param.LMDB:
         raise NetError(
             f"layer {layer.name!r} reads a LevelDB, by default, and its source is an LMDB",
             "backend: LMDB",
@@ -221,50 +209,3 @@ SOURCES: Mapping[str, Callable[[Layer, str, Path, Random, Share], Source]] = {
     "Input": _unfed,
     "MemoryData": _unfed,
 }
-
-
-class Prefetch:
-    """A source whose batches are made ahead on a thread of their own, `depth` of them.
-
-    Small ones are made when none is left: handing them over would take longer than that. For a
-    CUDA `device`, batches come from pinned memory.
-    """
-
-    def __init__(self, source: Source, depth: int, device: torch.device) -> None:
-        self.shapes = source.shapes
-        self._source, self._device = source, device
-        self._thread = ThreadPoolExecutor(1, "prefetch", self._begin)
-        self._ordered: deque[Future[Batch]] = deque()
-        self._small: deque[Batch] = deque()
-        if sum(map(prod, self.shapes.values())) > SMALL:
-            for _ in range(depth):
-                self._order_batch()
-
-    def next(self) -> Batch:
-        if self._ordered:
-            batch = self._ordered.popleft().result()
-            self._order_batch()
-        else:
-            if not self._small:
-                self._small.extend(self._made() for _ in range(AT_ONCE))
-            batch = self._small.popleft()
-        if self._device.type == "cpu":
-            return batch
-        return {name: blob.to(self._device, non_blocking=True) for name, blob in batch.items()}
-
-    def close(self) -> None:
-        self._thread.shutdown(cancel_futures=True)
-
-    def _order_batch(self) -> None:
-        self._ordered.append(self._thread.submit(self._made))
-
-    def _begin(self) -> None:
-        """Each thread has its own GPU, the first one by default."""
-        if self._device.type == "cuda":
-            torch.cuda.set_device(self._device)
-
-    def _made(self) -> Batch:
-        batch = self._source.next()
-        if self._device.type == "cuda":
-            return {name: blob.pin_memory() for name, blob in batch.items()}
-        return batch

@@ -24,9 +24,17 @@ from caffesplit.net.graph import Layer
 MAX_PIXELS = 2**28
 """Of an encoded image; a small file can hold a picture that fills the memory."""
 
-GREY = ("1", "L", "I", "I;16", "F")
+DEEP = ("I", "I;16", "I;16B")
+GREY = ("1", "L", "F", *DEEP)
 WITH_ALPHA = ("RGBA", "LA", "PA")
-"""Pillow's modes."""
+"""Pillow's modes; a picture in a `DEEP` one is grey with 16 bits."""
+
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_BIT_DEPTH = 24
+"""Where a PNG's header tells it; Pillow makes 8 bits of 16 in colour, and does not."""
+
+TURNED = ("JPEG", "MPO")
+"""Pillow's formats in which OpenCV heeds the EXIF orientation; the latter holds several JPEGs."""
 
 
 class Listed(NamedTuple):
@@ -65,16 +73,26 @@ class Images:
 
 
 def decoded(data: bytes, color: bool | None, at: Location) -> NDArray[np.uint8]:
-    """An encoded image as (C, H, W): blue, green, red (`color`), grey, or as it is stored (None:
-    with its alpha channel, if it has one).
+    """An encoded image as (C, H, W): blue, green, red (`color`) or grey, upright, or as it is
+    stored (None: with its alpha channel, if it has one).
 
     Raises:
-        DatabaseError: if it is none, or too large.
+        DatabaseError: if it is none, or too large; if it is to be as stored, and has 16 bits.
     """
     with _opened(io.BytesIO(data), at) as picture:
-        if color is None and picture.mode in WITH_ALPHA:
+        if color is not None:
+            return _pixels(_upright(picture), color)
+        if picture.mode in DEEP or (data.startswith(PNG) and data[PNG_BIT_DEPTH] == 16):
+            raise DatabaseError(
+                "the image has 16 bits in each value",
+                "8, where it is taken as it is stored",
+                "Write force_color: true or force_gray: true into the layer's transform_param, "
+                "which keeps the upper 8 bits.",
+                at,
+            )
+        if picture.mode in WITH_ALPHA:
             return np.asarray(picture.convert("RGBA"))[:, :, (2, 1, 0, 3)].transpose(2, 0, 1).copy()
-        return _pixels(picture, picture.mode not in GREY if color is None else color)
+        return _pixels(picture, picture.mode not in GREY)
 
 
 def listed(path: Path) -> list[Listed]:
@@ -124,9 +142,7 @@ def read_image(path: Path, height: int, width: int, color: bool, at: Location) -
         DatabaseError: about `at`, which names the file, if it cannot be read.
     """
     with _opened(path, at) as picture:
-        from PIL import ImageOps
-
-        pixels = _pixels(ImageOps.exif_transpose(picture), color)
+        pixels = _pixels(_upright(picture), color)
     if not height or pixels.shape[1:] == (height, width):
         return pixels
     # Bilinear, from the four pixels around each point, as cv::resize does it.
@@ -174,8 +190,17 @@ def _opened(source: Path | io.BytesIO, at: Location) -> Iterator[Any]:
         ) from error
 
 
+def _upright(picture: Any) -> Any:
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(picture) if picture.format in TURNED else picture
+
+
 def _pixels(picture: Any, color: bool) -> NDArray[np.uint8]:
-    """(C, H, W), colours in OpenCV's order: blue, green, red."""
+    """(C, H, W), colours in OpenCV's order: blue, green, red; the upper 8 bits of 16."""
+    if picture.mode in DEEP:
+        grey = (np.asarray(picture) >> 8).astype(np.uint8)
+        return np.stack([grey] * (3 if color else 1))
     if picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")  # Any other mode is a warning to Pillow.
     if color:

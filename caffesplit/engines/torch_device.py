@@ -14,17 +14,15 @@ from caffesplit.errors import EngineError
 SMALL = 1 << 16
 """Values in a pass; fewer than this are computed before a second thread has begun."""
 
-GPU = 1
-"""SolverParameter.SolverMode"""
-
 PRECISIONS = ("float32", "tf32", "bfloat16")
 """float32 is Caffe's own; the others let matrix products and convolutions be coarser."""
 
 
-def chosen(device: str, gpu: str | None) -> torch.device:
+def chosen(device: str, gpu: str | None, device_id: int = 0) -> torch.device:
     """The device that is named, or of the GPUs ("0", "0,1", "all") the one for this process.
 
-    With neither of them (device "auto", no `gpu`), a GPU where there is one.
+    With neither of them (device "auto", no `gpu`), a GPU where there is one: of several for one
+    process that of the solver's `device_id`.
 
     Raises:
         EngineError: if there is no such device, or there are more GPUs than processes.
@@ -34,7 +32,7 @@ def chosen(device: str, gpu: str | None) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpu is None and not count:
         return torch.device("cpu")
-    ids = range(count) if gpu in (None, "all") else _ids(gpu)
+    ids = list(range(count)) if gpu in (None, "all") else _ids(gpu)
     processes, own = (int(os.environ.get(name, default)) for name, default in PROCESS)
     if gpu is not None and len(ids) > processes:
         raise EngineError(
@@ -42,6 +40,8 @@ def chosen(device: str, gpu: str | None) -> torch.device:
             "a process for each",
             f"torchrun --nproc_per_node={len(ids)} -m caffesplit train … starts them.",
         )
+    if gpu is None and processes == 1 and device_id in ids:
+        ids = [device_id]
     return _named(f"cuda:{ids[own % len(ids)]}" if ids else "cuda")
 
 
@@ -77,7 +77,7 @@ def title(device: torch.device) -> str:
 
 def warning(solver: Any, device: torch.device) -> str:
     """That a solver's GPU is not there; nothing where it is, or where none is named."""
-    if solver.HasField("solver_mode") and solver.solver_mode == GPU and device.type == "cpu":
+    if solver.HasField("solver_mode") and solver.solver_mode == solver.GPU and device.type == "cpu":
         return "solver_mode: GPU is not followed, since torch sees no GPU: this runs on the CPU"
     return ""
 

@@ -12,9 +12,10 @@ import torch
 
 from caffesplit.engines import torch_device
 from caffesplit.engines.caffe_random import Random
-from caffesplit.engines.torch_data import ALONE, SOURCES, Batch, Prefetch, Share, Source, source
+from caffesplit.engines.torch_data import ALONE, SOURCES, Batch, Share, Source, source
 from caffesplit.engines.torch_data_dummy import Dummy
 from caffesplit.engines.torch_net import Outputs, TorchNet
+from caffesplit.engines.torch_prefetch import Prefetch
 from caffesplit.engines.torch_process import keep_freed_memory
 from caffesplit.formats import prototxt, schema
 from caffesplit.formats.prototxt import Message

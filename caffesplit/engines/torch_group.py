@@ -1,7 +1,8 @@
 """Several processes that train one net together, as Caffe's GPUs do (`caffe train -gpu 0,1`).
 
-Each takes its part of the data; the gradients are averaged before every update, so that all have
-the same weights. The first alone tests, logs and snapshots. Source: src/caffe/parallel.cpp.
+Each takes its part of the data, in an order of its own where that is shuffled; the gradients are
+averaged before every update, so that all have the same weights. The first alone tests, logs and
+snapshots. Source: src/caffe/parallel.cpp.
 
     torchrun --nproc_per_node=2 -m caffesplit train EXP --engine torch
 """
@@ -11,12 +12,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Protocol
 
 import torch
 import torch.distributed as dist
 
 from caffesplit.engines.torch_data import ALONE, Share
+
+PATIENCE = timedelta(days=7)
+"""The others wait while the first process tests or snapshots; one that ends is noticed at once."""
 
 
 class Group(Protocol):
@@ -57,7 +62,7 @@ class Several:
     def __init__(self) -> None:
         self.share = Share(dist.get_rank(), dist.get_world_size())
         # Requests must not wait for what a GPU has still to do.
-        self._on_cpu = dist.new_group(backend="gloo")
+        self._on_cpu = dist.new_group(backend="gloo", timeout=PATIENCE)
 
     def start_alike(self, blobs: Sequence[torch.Tensor]) -> None:
         for blob in blobs:
@@ -85,7 +90,7 @@ def joined(device: torch.device) -> Iterator[Group]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not dist.is_available():
         yield One()
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Several()
     finally:

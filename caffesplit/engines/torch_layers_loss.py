@@ -30,6 +30,9 @@ LOG_FLOAT_MINIMUM = log(torch.finfo(torch.float32).tiny)
 
 LABELS = "Correct the labels, or the num_output of the layer that predicts them."
 
+NO_LABEL = torch.iinfo(torch.int64).min
+"""What torch is to ignore, in place of its own −100."""
+
 LEAST_PROBABILITY = 1e-20
 """kLOG_THRESHOLD of the other logarithmic losses."""
 
@@ -100,7 +103,7 @@ def _softmax_with_loss(setup: Setup) -> Forward:
 
     def forward(bottoms: Tensors, blobs: Tensors) -> Tensors:
         x, labels, ignored = classified(bottoms)
-        losses = functional.cross_entropy(x, labels, reduction="none")
+        losses = functional.cross_entropy(x, labels, reduction="none", ignore_index=NO_LABEL)
         losses = with_gradient_of(losses, losses.clamp(max=-LOG_FLOAT_MINIMUM))
         if ignored is not None:
             losses = losses.masked_fill(ignored, 0)
@@ -147,13 +150,18 @@ def _infogain_matrix(setup: Setup, classes: int) -> Tensor:
 
 def _multinomial(setup: Setup) -> Forward:
     def forward(bottoms: Tensors, blobs: Tensors) -> Tensors:
-        p = bottoms[0].flatten(1)
+        p = _items(bottoms[0])
         chosen = p.gather(1, _items_labels(setup, bottoms[1], p))
         floored = chosen.detach().clamp(min=LEAST_PROBABILITY)
         logs = with_gradient_of(chosen / floored, floored.log())
         return (-logs.sum() / len(p),)
 
     return forward
+
+
+def _items(x: Tensor) -> Tensor:
+    """(N, …) or (N,) as (N, D)."""
+    return x.reshape(len(x), -1)
 
 
 def _items_labels(setup: Setup, labels: Tensor, x: Tensor) -> Tensor:
@@ -169,7 +177,7 @@ def _hinge(setup: Setup) -> Forward:
     squared = parameter.norm == parameter.L2
 
     def forward(bottoms: Tensors, blobs: Tensors) -> Tensors:
-        x = bottoms[0].flatten(1)
+        x = _items(bottoms[0])
         signs = torch.ones_like(x).scatter_(1, _items_labels(setup, bottoms[1], x), -1)
         margins = torch.relu(1 + signs * x)
         return ((margins.square() if squared else margins).sum() / len(x),)
@@ -194,7 +202,7 @@ def _contrastive(setup: Setup) -> Forward:
     margin, legacy = parameter.margin, parameter.legacy_version
 
     def forward(bottoms: Tensors, blobs: Tensors) -> Tensors:
-        difference = (bottoms[0] - bottoms[1].reshape(bottoms[0].shape)).flatten(1)
+        difference = _items(bottoms[0] - bottoms[1].reshape(bottoms[0].shape))
         similar = bottoms[2].detach().reshape(-1)[: len(difference)].long() != 0
         squares = difference.square().sum(1)
         known = squares.detach()

@@ -44,11 +44,12 @@ def _batch_norm(setup: Setup) -> Forward:
         return (functional.batch_norm(bottoms[0], *sums, *_affine(blobs), False, 0.0, eps),)
 
     def by_batch(bottoms: Tensors, blobs: Tensors) -> Tensors:
-        mean, variance, factor = (torch.zeros_like(blob) for blob in blobs[:3])
+        *sums, factor = blobs[:3]
+        mean, variance = map(torch.zeros_like, sums)
         top = _batch_normalised(bottoms[0], mean, variance, _affine(blobs), eps)
         with torch.no_grad():
-            for total, latest in zip(blobs, (mean, variance, factor + 1), strict=False):
-                torch.add(latest, total, alpha=fraction, out=total)
+            torch._foreach_mul_([*sums, factor], fraction)
+            torch._foreach_add_([*sums, factor], [mean, variance, torch.ones_like(factor)])
         return (top,)
 
     return by_sums if use_global_stats else by_batch

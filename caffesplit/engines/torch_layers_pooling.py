@@ -26,8 +26,6 @@ from caffesplit.engines.torch_layers_setup import (
 from caffesplit.net.blobs import Shape
 from caffesplit.net.shape_windows import pooling_sides
 
-FLT_MAX = torch.finfo(torch.float32).max
-
 
 @dataclass(frozen=True)
 class Pooling:
@@ -81,7 +79,7 @@ def pool(x: Tensor, pooling: Pooling) -> Tensor:
     if pooling.is_maximum:
         if alike:
             return functional.max_pool2d(x, kernel, stride, pad, ceil_mode=True)
-        return functional.max_pool2d(_bordered(x, windows, pooling, -FLT_MAX), kernel, stride)
+        return functional.max_pool2d(_bordered(x, windows, pooling, _least(x)), kernel, stride)
     if alike:
         return functional.avg_pool2d(x, kernel, stride, pad, ceil_mode=True)
     sums = functional.avg_pool2d(
@@ -91,15 +89,20 @@ def pool(x: Tensor, pooling: Pooling) -> Tensor:
 
 
 def _with_mask(x: Tensor, pooling: Pooling) -> Tensors:
-    """The maxima, and where each stands in its image: −1 where no value is above −FLT_MAX."""
+    """The maxima, and where each stands in its image: −1 where no value is above the least."""
     windows, width = _windows(tuple(x.shape[2:]), pooling), x.shape[3]
-    padded = _bordered(x, windows, pooling, -FLT_MAX)
+    padded = _bordered(x, windows, pooling, _least(x))
     maxima, indices = functional.max_pool2d(
         padded, pooling.kernel, pooling.stride, return_indices=True
     )
     rows = indices.div(padded.shape[3], rounding_mode="floor") - pooling.pad[0]
     mask = rows * width + indices % padded.shape[3] - pooling.pad[1]
-    return maxima, torch.where(maxima > -FLT_MAX, mask, -1).to(x.dtype)
+    return maxima, torch.where(maxima > _least(x), mask, -1).to(x.dtype)
+
+
+def _least(x: Tensor) -> float:
+    """From which Caffe begins to look for a maximum (−FLT_MAX)."""
+    return torch.finfo(x.dtype).min
 
 
 @lru_cache(SHAPES_KEPT)

@@ -120,7 +120,9 @@ class TorchNet:
         values = {name: laid_out(value) for name, value in batch.items()}
         losses = [loss for run in self._runs for loss in run(values)]
         total = _sum(losses) if losses else torch.zeros((), device=self.device)
-        outputs = tuple((shown, values[name], weight) for shown, name, weight in self.outputs)
+        outputs = tuple(
+            (shown, values[name].detach(), weight) for shown, name, weight in self.outputs
+        )
         return Outputs(total, outputs, values if keep else {})
 
     def _reshape(self, inputs: Mapping[str, Shape]) -> None:

@@ -1,7 +1,7 @@
 """The blobs of a net's layers: filled, shared, loaded.
 
-Sources: Net::AppendParam, CopyTrainedLayersFrom and ShareTrainedLayersWith in src/caffe/net.cpp,
-UpgradeNetBatchNorm in src/caffe/util/upgrade_proto.cpp (Caffe 1.0).
+Sources: Net::AppendParam, CopyTrainedLayersFrom and ShareTrainedLayersWith in src/caffe/net.cpp
+(Caffe 1.0).
 """
 
 from __future__ import annotations
@@ -56,6 +56,13 @@ class _Owned:
         )
         return Parameter(f"{self.layer.name}[{self.index}]", self.tensor, lr_mult, decay_mult)
 
+    def seen(self, has_diff: bool, shape: Shape) -> Tensor:
+        """The blob as one of its layers has it: in a shape of its own, and without a gradient
+        where the layer's lr_mult is 0, whatever that of another is.
+        """
+        tensor = self.tensor if has_diff or not self.is_learned else self.tensor.detach()
+        return tensor if tensor.shape == shape else tensor.view(shape)
+
 
 Blobs = Mapping[str, Sequence[Tensor]]
 
@@ -95,18 +102,16 @@ def own_blobs(
             _merge(step.layer, spec, owner)
             has_diff = spec.lr_mult != 0 or force_backward
             owner.is_learned |= has_diff and not is_fixed
-            owners.append(owner)
+            owners.append((owner, has_diff))
         of_steps.append(owners)
     parameters = tuple(owned.parameter() for owned in every)
     return parameters, tuple(
-        tuple(map(_shaped, (owner.tensor for owner in owners), step.blobs))
+        tuple(
+            owner.seen(has_diff, shape)
+            for (owner, has_diff), shape in zip(owners, step.blobs, strict=True)
+        )
         for owners, step in zip(of_steps, steps, strict=True)
     )
-
-
-def _shaped(tensor: Tensor, shape: Shape) -> Tensor:
-    """A blob that is shared in another shape is a view of its owner's."""
-    return tensor if tensor.shape == shape else tensor.view(shape)
 
 
 def _values(

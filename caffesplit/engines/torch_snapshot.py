@@ -17,9 +17,6 @@ from caffesplit.formats import caffemodel, hdf5, solverstate
 from caffesplit.formats.layers import LayerWeights
 from caffesplit.net.graph import PHASES
 
-HDF5 = 0
-"""SolverParameter.SnapshotFormat"""
-
 
 @dataclass(frozen=True)
 class Progress:
@@ -35,7 +32,7 @@ class Snapshots:
     def __init__(self, solver: Any, prefix: str, root: Path, log: Log) -> None:
         """Raises WeightsError where snapshots are to be HDF5 and its library is not there."""
         self._prefix, self._root, self._log = prefix, root, log
-        self._hdf5 = solver.snapshot_format == HDF5
+        self._hdf5 = solver.snapshot_format == solver.HDF5
         if self._hdf5:
             hdf5.library(Location(f"{prefix}_iter_N.caffemodel{hdf5.SUFFIX}"))
 

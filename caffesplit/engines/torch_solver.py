@@ -165,6 +165,7 @@ class Solver:
             is_shown = bool(parameter.display) and iteration % parameter.display == 0
             outputs = self._pass(is_shown and parameter.debug_info)
             if iteration == first:
+                self._group.agreed(Request.NONE)  # All processes have come that far.
                 self._begun()
             if is_shown or (iteration + 1) % CHECKED == 0 or iteration + 1 == last:
                 loss = self._smoothed()

@@ -14,7 +14,7 @@ import torch
 from caffesplit import experiment
 from caffesplit.engines import running, torch_device
 from caffesplit.engines.caffe_log import Log
-from caffesplit.engines.job import Job, Outcome
+from caffesplit.engines.job import Job, Outcome, named_weights
 from caffesplit.engines.running import Observer
 from caffesplit.engines.torch_feed import Place, build
 from caffesplit.engines.torch_group import Group, joined
@@ -28,6 +28,8 @@ FAILURES = {
     "CUDA out of memory": "out of memory; a smaller batch_size needs less",
     "can't allocate memory": "out of memory; a smaller batch_size needs less",
     "device-side assert triggered": "on the GPU: a label is none of the net's classes",
+    "gloo": "another process of the training has ended; it says why",
+    "NCCL": "another process of the training has ended; it says why",
 }
 """What torch says, from then on to every call after an index out of range, and what that means."""
 
@@ -60,7 +62,7 @@ def train(
         TrainingError: if the run diverged or was killed.
         OutputError: if the log or a snapshot cannot be written.
     """
-    on = torch_device.chosen(device, job.gpu)
+    on = torch_device.chosen(device, job.gpu, job.device_id)
     requests = _Requests()
     with (
         torch_device.computing(on, precision),
@@ -82,20 +84,26 @@ def _lead(job: Job, place: Place, group: Group, requests: _Requests, journal: _J
     log.device(job.gpu or _index(place.device), device)
     title = f"PyTorch {torch.__version__} on {device}"
     log.engine(title, group.share.rank, group.share.count)
+    begun = running.Replaced(job).remove
+
+    def crashed(how: str) -> CaffesplitError:
+        error = journal.crashed(how)
+        log.failed(how)
+        return error
+
     try:
-        with _ready(job, place, group, log, requests, journal.open) as solver:
+        with (
+            _told(crashed),
+            _ready(job, place, group, log, requests, begun) as solver,
+        ):
+            journal.open()
             solver.solve()
-    except _Killed as killed:
-        raise journal.crashed(str(killed)) from None
     except OutputError as error:
         raise journal.unwritten(error) from error
+    except TrainingError:
+        raise
     except CaffesplitError as error:
         log.failed(str(error))
-        raise
-    except RuntimeError as error:
-        for words, meaning in FAILURES.items():
-            if words in str(error):
-                raise journal.crashed(meaning) from error
         raise
     watch = journal.finish()
     if watch.diverged_at is not None:
@@ -106,13 +114,31 @@ def _lead(job: Job, place: Place, group: Group, requests: _Requests, journal: _J
 def _follow(job: Job, place: Place, group: Group, requests: _Requests) -> Outcome:
     """Train in another than the first process."""
     start = time.monotonic()
-    try:
-        with _ready(job, place, group, Log(lambda line: None), requests) as solver:
-            solver.solve()
-    except _Killed as killed:
-        raise TrainingError(f"process {group.share.rank} was {killed}") from None
+
+    def crashed(how: str) -> CaffesplitError:
+        return TrainingError(f"process {group.share.rank} of the training ended ({how})")
+
+    with (
+        _told(crashed),
+        _ready(job, place, group, Log(lambda line: None), requests) as solver,
+    ):
+        solver.solve()
     seconds = time.monotonic() - start
     return Outcome(solver.progress.iteration, None, None, seconds, solver.stopped, ())
+
+
+@contextmanager
+def _told(crashed: Callable[[str], CaffesplitError]) -> Iterator[None]:
+    """Tell by an error of ours what signals, and errors of torch's that are known, mean."""
+    try:
+        yield
+    except _Killed as killed:
+        raise crashed(str(killed)) from None
+    except RuntimeError as error:
+        for words, meaning in FAILURES.items():
+            if words in str(error):
+                raise crashed(meaning) from error
+        raise
 
 
 @contextmanager
@@ -142,7 +168,7 @@ def _weights(job: Job, loaded: Experiment) -> list[str]:
         return []
     if job.weights:
         return [str(job.weights)]
-    return [path.strip() for paths in loaded.solver.weights for path in paths.split(",")]
+    return named_weights(loaded.solver)
 
 
 def _index(device: torch.device) -> str | None:
@@ -177,8 +203,7 @@ class _Requests:
 
 
 class _Journal:
-    """The run's log. Lines wait until it is opened: a run that cannot begin leaves none, and
-    what it would replace stays.
+    """The run's log. Lines wait until it is opened: a run that cannot begin leaves none.
 
     A context, which closes it.
     """
@@ -197,18 +222,13 @@ class _Journal:
             self._observe(record)
 
     def open(self) -> None:
-        """Remove what the run replaces, and begin its log, unless that is done."""
-        if self._watch is not None:
-            return
-        running.remove_replaced(self._job)
-        watch = self._closing.enter_context(Watch(self._job.log, self._job.goes_on))
-        self._watch = watch
+        """Begin the log."""
+        self._watch = self._closing.enter_context(Watch(self._job.log, self._job.goes_on))
         for line in self._early:
             self.write(line)
 
     def finish(self) -> Watch:
         """Tell what the log's end completes."""
-        self.open()
         assert self._watch is not None
         for record in self._watch.close():
             self._observe(record)

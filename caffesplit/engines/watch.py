@@ -40,6 +40,8 @@ class Watch:
         """The iteration of that loss."""
         self.accuracy: float | None = None
         self.snapshots: list[Path] = []
+        self.begun = False
+        """Whether the nets are set up and the training goes on to its iterations."""
         self.stopped = False
         self.done = False
         self.diverged_at: int | None = None
@@ -104,6 +106,7 @@ class Watch:
 
     def _noted(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
         for record in records:
+            self.begun |= not isinstance(record, Event) or record.kind == "start"
             if isinstance(record, TrainRow):
                 self._note_loss(record)
             elif isinstance(record, TestRow):

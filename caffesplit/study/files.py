@@ -16,7 +16,7 @@ from caffesplit.formats.prototxt import Message, Scalar, quote
 from caffesplit.net import graph
 from caffesplit.net.graph import Net
 from caffesplit.net.solver import NetNode
-from caffesplit.net.sources import named_paths
+from caffesplit.net.sources import named_paths, place_of
 from caffesplit.split.solver_text import derived_solver
 
 HASH_CHUNK = 1 << 22
@@ -134,9 +134,11 @@ def relocated(experiment: Experiment, derived: Net, out: Path) -> Message:
         return derived.tree
     moved = {}
     for field, path in named_paths(derived.layers):
-        source = root / path
-        if source.exists() and not ((out / path).exists() and source.samefile(out / path)):
-            moved[id(field)] = Scalar(quote(str(source)))
+        place = place_of(field, path)
+        source, there = root / place, out / place
+        if source.exists() and not (there.exists() and source.samefile(there)):
+            # Not a Path: what a root_folder ends in belongs to it.
+            moved[id(field)] = Scalar(quote(os.path.join(root, path)))  # noqa: PTH118
     return derived.tree.transformed(
         lambda field: field.with_value(moved[id(field)]) if id(field) in moved else field
     )

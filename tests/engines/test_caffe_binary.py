@@ -525,3 +525,14 @@ def test_closing_the_terminal_takes_a_snapshot_and_the_run_goes_on(caffe, digits
         finally:
             process.terminate()
     assert no_caffe_is_left(digits_root)
+
+
+def test_a_net_that_caffe_refuses_leaves_an_earlier_runs_snapshots(caffe, digits_root):
+    folder = digits_root / "baseline"
+    caffe_binary.train(job.prepare(experiment.load(folder, digits_root)), caffe)
+    before = snapshots.files(folder / "digits")
+    net = folder / "train_val.prototxt"
+    net.write_text(net.read_text().replace("kernel_size: 3", "kernel_size: 30"))
+    with pytest.raises(TrainingError):
+        caffe_binary.train(job.prepare(experiment.load(folder, digits_root), force=True), caffe)
+    assert snapshots.files(folder / "digits") == before != {}

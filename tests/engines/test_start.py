@@ -307,3 +307,31 @@ def test_a_snapshot_that_was_copied_with_its_weights_is_not_taken_with_other_one
     assert str(refusal(base, snapshot=state)).endswith(
         f"\nThey may be those beside it: cp {beside} {recorded}"
     )
+
+
+def test_weights_that_the_solver_names_are_looked_at_as_any_start(base, earlier):
+    solver = base / "solver.prototxt"
+    text = solver.read_text()
+    solver.write_text(f'{text}weights: "baseline/digits_iter_50.caffemodel"\n')
+    assert "the run starts from digits_iter_50.caffemodel, a snapshot that it replaces" in str(
+        refusal(base, force=True)
+    )
+    solver.write_text(f'{text}weights: "nope.caffemodel"\n')
+    assert str(refusal(base, force=True)) == (
+        f"{base.parent.resolve()}/nope.caffemodel: no such file, expected the weights that the "
+        f"solver starts from\nBring them there, or correct `weights` in {solver}."
+    )
+
+
+def test_a_way_on_is_no_half_written_solver_state(base, earlier, tmp_path):
+    *_, first, last = earlier
+    last.write_bytes(last.read_bytes()[:-1])
+    said = "".join(
+        f"echo 'I0101 00:00:00.000001 7 solver.cpp:464] Snapshotting to binary proto file "
+        f"baseline/digits_iter_{k}.caffemodel'\n"
+        for k in (50, 80)
+    )
+    script = program(tmp_path, f"{said}exit 1")
+    with pytest.raises(TrainingError) as caught:
+        caffe_binary.train(prepared(base, force=True), script)
+    assert str(caught.value).endswith(f"goes on from its last snapshot with --snapshot {first}")

@@ -4,12 +4,16 @@ import json
 import re
 import subprocess
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from caffesplit.cli.main import cli
 from caffesplit.engines import testing
 from caffesplit.errors import EngineError, NetError, WeightsError
+from caffesplit.formats import caffemodel, database
+from caffesplit.formats.caffemodel import LayerWeights
 
 LOG = """I1121 04:34:32.286 29402 caffe.cpp:313] Batch 9, accuracy = 0.9
 I1121 04:34:32.286 29402 caffe.cpp:313] Batch 9, loss = 0.3
@@ -157,3 +161,73 @@ def test_data_of_a_net_that_is_not_there_may_be_below_another_folder(digits_root
     assert caught.value.expected == f"a file or folder at {tmp_path}/data/digits_test_lmdb"
     assert caught.value.remedy.endswith("or give the folder it starts from: --root DIR.")
     assert run(*given, "--root", digits_root).exit_code == 0
+
+
+def outputs_of(folder, text, engine):
+    (folder / "net.prototxt").write_text(text)
+    weights = [LayerWeights("ip", "InnerProduct", (np.eye(2, dtype=np.float32),))]
+    caffemodel.write(folder / "w.caffemodel", weights, force=True)
+    done = run(
+        *(folder / "net.prototxt", "--weights", folder / "w.caffemodel", "--root", folder),
+        *("--iterations", 1, "--engine", engine),
+    )
+    assert (done.exit_code, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize("engine", ["caffe", "torch"])
+def test_a_net_without_any_blobs_is_tested_with_whatever_weights(caffe, tmp_path, engine):
+    pixels = np.uint8([3, 9, 1]).reshape(3, 1, 1)
+    database.write(tmp_path / "lmdb", [(database.key(0), database.datum(pixels, 1))])
+    net = """
+        layer { name: "data" type: "Data" top: "data" top: "label"
+          data_param { source: "lmdb" backend: LMDB batch_size: 1 } }
+        layer { name: "flat" type: "Flatten" bottom: "data" top: "flat" }
+        layer { name: "part" type: "Slice" bottom: "flat" top: "a" top: "b"
+          slice_param { slice_point: 2 } }
+        layer { name: "quiet" type: "Silence" bottom: "b" }
+        layer { name: "acc" type: "Accuracy" bottom: "a" bottom: "label" top: "acc" }"""
+    assert "acc = 1\n" in outputs_of(tmp_path, net, engine)
+
+
+@pytest.mark.parametrize("engine", ["caffe", "torch"])
+def test_paths_that_no_layer_reads_need_not_be_there(caffe, tmp_path, engine):
+    net = """
+        layer { name: "data" type: "DummyData" top: "data" top: "label" top: "h"
+          dummy_data_param { shape { dim: 1 dim: 2 } shape { dim: 1 } shape { dim: 1 dim: 1 dim: 2
+          dim: 2 } data_filler { value: 1 } data_filler { } data_filler { value: 1 } }
+          transform_param { mean_file: "gone" } }
+        layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
+          data_param { source: "gone" } inner_product_param { num_output: 2 bias_term: false } }
+        layer { name: "loss" type: "InfogainLoss" bottom: "ip" bottom: "label" bottom: "h"
+          top: "loss" infogain_loss_param { source: "gone" } }"""
+    assert "loss = 1.38629" in outputs_of(tmp_path, net, engine)
+
+
+@pytest.mark.parametrize("engine", ["caffe", "torch"])
+def test_a_root_folder_may_be_what_the_names_of_images_begin_with(caffe, tmp_path, engine):
+    (tmp_path / "png").mkdir()
+    Image.fromarray(np.uint8([[7]])).save(tmp_path / "png/p_0.png")
+    (tmp_path / "list.txt").write_text("0.png 0\n")
+    net = """
+        layer { name: "data" type: "ImageData" top: "data" top: "label"
+          image_data_param { source: "list.txt" root_folder: "png/p_" is_color: false } }
+        layer { name: "quiet" type: "Silence" bottom: "label" }"""
+    assert "data = 7\n" in outputs_of(tmp_path, net, engine)
+    with pytest.raises(NetError) as caught:
+        outputs_of(tmp_path, net.replace("png/p_", "gone/p_"), engine)
+    assert caught.value.found == 'root_folder "gone/" does not exist'
+    assert caught.value.expected == f"a file or folder at {tmp_path}/gone"
+
+
+def test_an_experiment_without_snapshots_is_tested_with_its_start_in_hdf5(digits_root):
+    folder = trained_by_torch(digits_root)
+    expected = run(folder, "--engine", "torch").stdout
+    weights = caffemodel.read(folder / "digits_iter_100.caffemodel")
+    caffemodel.write(
+        folder / "init.caffemodel.h5",
+        [LayerWeights(name, "Any", blobs) for name, blobs in weights.items()],
+    )
+    for path in folder.glob("digits_iter_*"):
+        path.unlink()
+    assert run(folder, "--engine", "torch").stdout == expected

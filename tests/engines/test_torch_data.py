@@ -20,9 +20,9 @@ from data_layers import (
 )
 from PIL import Image
 
-from caffesplit.engines import torch_data
 from caffesplit.engines.caffe_random import Random, endless
-from caffesplit.engines.torch_data import Prefetch, Share
+from caffesplit.engines.torch_data import Share
+from caffesplit.engines.torch_prefetch import AT_ONCE, SMALL, Prefetch
 from caffesplit.errors import DatabaseError
 from caffesplit.formats import database, schema
 
@@ -71,14 +71,14 @@ def test_a_top_without_labels_is_a_batch_of_images_alone(root):
 def test_prefetched_batches_are_the_same_ones_small_or_large(root, size):
     plain = opened(data(size), root)
     prefetched = Prefetch(opened(data(size), root), 4, torch.device("cpu"))
-    for _ in range(2 * torch_data.AT_ONCE):
+    for _ in range(2 * AT_ONCE):
         assert plain.next()["label"].equal(prefetched.next()["label"])
     prefetched.close()
 
 
 def test_an_error_on_the_thread_is_raised_where_its_batch_is_asked_for(root):
     class Broken:
-        shapes = {"data": (torch_data.SMALL + 1,)}  # noqa: RUF012
+        shapes = {"data": (SMALL + 1,)}  # noqa: RUF012
 
         def next(self):
             raise DatabaseError("a damaged record")
@@ -204,6 +204,55 @@ def test_encoded_images_are_decoded(python_caffe, root, tmp_path):
         np.testing.assert_array_equal(batch["data"], IMAGES[:3])
     grey = opened(data(3, "transform_param { force_gray: true }"), tmp_path).next()
     assert grey["data"].shape == (3, 1, 6, 5)
+
+
+def write_corners(root):
+    """A PNG of 16 bits, and a JPEG and a PNG whose EXIF orientation is a quarter turn."""
+    values = np.random.default_rng(3).integers(0, 2**16, (8, 8), dtype=np.uint16)
+    Image.fromarray(values).save(root / "deep.png")
+    turned = Image.Exif()
+    turned[0x112] = 6
+    for name in ("turned.jpg", "turned.png"):
+        Image.fromarray((values >> 8).astype(np.uint8)).save(root / name, exif=turned)
+    return ("turned.jpg", "turned.png", "deep.png")
+
+
+def test_listed_images_of_16_bits_or_turned_by_exif_are_read_as_by_caffe(python_caffe, tmp_path):
+    names = write_corners(tmp_path)
+    (tmp_path / "list.txt").write_text("".join(f"{name} 0\n" for name in names))
+    texts = [images_layer(f"is_color: {color}") for color in ("true", "false")]
+    theirs = caffes_batches(python_caffe, tmp_path, [(text, "TEST", 0) for text in texts], 1)
+    for text, caffes in zip(texts, theirs, strict=True):
+        batch = opened(text, tmp_path, "TEST").next()
+        np.testing.assert_array_equal(batch["data"], caffes["data"][0])
+
+
+def write_encoded(root, *names):
+    message = schema.message_class("Datum")
+    records = (message(data=(root / name).read_bytes(), encoded=True) for name in names)
+    database.write(root / "lmdb", ((database.key(i), each) for i, each in enumerate(records)))
+
+
+@pytest.mark.parametrize("force", ["force_color: true", "force_gray: true", ""])
+def test_encoded_images_of_16_bits_or_turned_by_exif_are_read_as_by_caffe(
+    python_caffe, tmp_path, force
+):
+    *turned, deep = write_corners(tmp_path)
+    write_encoded(tmp_path, *turned, *([deep] if force else []))
+    text = data(2, f"transform_param {{ {force} }}")
+    (caffes,) = caffes_batches(python_caffe, tmp_path, [(text, "TEST", 0)])
+    ours = opened(text, tmp_path, "TEST")
+    for values in caffes["data"]:
+        np.testing.assert_array_equal(ours.next()["data"], values)
+
+
+def test_an_encoded_image_is_turned_upright_only_where_its_colours_are_forced(tmp_path):
+    write_corners(tmp_path)
+    write_encoded(tmp_path, "turned.jpg")
+    stored = opened(data(1), tmp_path).next()["data"]
+    for force in ("force_color", "force_gray"):
+        upright = opened(data(1, f"transform_param {{ {force}: true }}"), tmp_path).next()["data"]
+        assert upright[0, 0].equal(stored[0, 0].rot90(-1))
 
 
 def test_images_of_several_sizes_share_a_batch_if_they_are_cropped(root, tmp_path):

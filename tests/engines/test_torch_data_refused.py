@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import struct
 import subprocess
 import sys
+import zlib
 
 import h5py
 import numpy as np
@@ -143,6 +145,38 @@ def test_an_image_that_cannot_be_decoded_is_named_with_its_line_or_record(tmp_pa
     (tmp_path / "a.png").write_bytes(whole[:-30])
     assert f"list.txt:1: the image {tmp_path}/a.png cannot be decoded (" in error_of(
         images_layer(), tmp_path
+    )
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif", "colour.png"])
+def test_an_encoded_image_of_16_bits_is_refused_where_it_is_taken_as_it_is_stored(tmp_path, name):
+    grey = np.uint16([[0x1234, 0xFFFF]])
+    if name == "colour.png":
+        encoded = png_of_16_bits(np.stack([grey] * 3, -1))
+    else:
+        Image.fromarray(grey).save(tmp_path / name)
+        encoded = (tmp_path / name).read_bytes()
+    datum = schema.message_class("Datum")(data=encoded, encoded=True)
+    database.write(tmp_path / "lmdb", [(b"0001", datum)])
+    assert error_of(data(1), tmp_path) == (
+        f"{tmp_path}/lmdb: record '0001': the image has 16 bits in each value, expected 8, where "
+        "it is taken as it is stored\n"
+        "Write force_color: true or force_gray: true into the layer's transform_param, which "
+        "keeps the upper 8 bits."
+    )
+    forced = opened(data(1, "transform_param { force_color: true }"), tmp_path).next()["data"]
+    assert forced.tolist() == [[[[0x12, 0xFF]]] * 3]
+
+
+def png_of_16_bits(pixels):
+    """A PNG of colours (H, W, 3), which Pillow reads and does not write."""
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
     )
 
 

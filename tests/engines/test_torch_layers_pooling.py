@@ -15,6 +15,7 @@ from torch_oracle import (
     with_losses,
 )
 
+from caffesplit.engines.torch_layers_pooling import Pooling, pool
 from caffesplit.engines.torch_net import TorchNet
 from caffesplit.errors import NetError
 from caffesplit.net.layer_rules import is_sound
@@ -109,3 +110,9 @@ def test_the_number_of_windows_may_be_rounded_down(real_caffe, method, kernel, s
     rest = f"pooling_param {{ round_mode: FLOOR {options} }}"
     for image in [(7, 8), (9, 6)]:
         assert_as_caffe(real_caffe, trained("Pooling", [(2, 2, *image)], 1, rest))
+
+
+def test_values_of_bfloat16_are_pooled_where_windows_reach_over_the_border():
+    x = torch.rand(1, 1, 5, 5).bfloat16()
+    windows = Pooling((2, 2), (3, 3), (1, 1), is_maximum=True)
+    assert pool(x, windows).equal(pool(x.float(), windows).bfloat16())

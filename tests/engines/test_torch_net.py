@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch_oracle import assert_as_caffe, inputs_of, layers_of, run_torch
 
+from caffesplit.engines.torch_data import SOURCES
 from caffesplit.engines.torch_layers import ABSENT, DATA_TYPES, LAYERS
 from caffesplit.engines.torch_net import TorchNet
 from caffesplit.errors import NetError, WeightsError
@@ -362,5 +363,22 @@ def test_but_not_if_blobs_would_have_other_shapes():
     assert net.forward({"data": torch.zeros(1, 3, 8, 8)}).loss.item() == 0
 
 
+def test_what_comes_from_outside_has_a_source():
+    assert SOURCES.keys() == DATA_TYPES
+
+
 def test_every_type_of_caffe_is_run_or_comes_from_outside_or_is_refused_with_a_remedy():
     assert LAYERS.keys() | DATA_TYPES | ABSENT.keys() == schema.layer_types()
+
+
+def test_a_layer_adds_to_a_shared_gradient_only_where_its_own_lr_mult_is_not_zero(real_caffe):
+    """Whatever that of the layer is which has the blob first."""
+    own = "inner_product_param { num_output: 3 bias_term: false }"
+    text = data("b0", 2, 3)
+    text += layer("one", "InnerProduct", "b0", "one", f'param {{ name: "w" lr_mult: 0 }} {own}')
+    text += layer(
+        "two", "InnerProduct", "one", "two", f'param {{ name: "w" }} loss_weight: 1 {own}'
+    )
+    ours = run_torch(text, np.random.default_rng(0))
+    theirs = real_caffe(text, ours.given)
+    np.testing.assert_allclose(ours.diffs["two|0"], theirs.diffs["two|0"], rtol=1e-5)

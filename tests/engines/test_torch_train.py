@@ -23,7 +23,7 @@ from caffesplit.engines.timing import Timing
 from caffesplit.engines.torch_feed import FedNet, Place, read_net
 from caffesplit.errors import CaffesplitError, EngineError, NetError, TrainingError
 from caffesplit.formats import caffemodel, snapshots, solverstate, trainlog
-from caffesplit.formats.trainlog import TrainRow
+from caffesplit.formats.trainlog import Event, TrainRow
 from caffesplit.net.solver import State
 
 
@@ -344,10 +344,30 @@ def test_labels_that_are_no_classes_leave_an_earlier_runs_snapshots(digits_root)
     """Which `force` replaces only when a first batch has passed."""
     set_solver(digits_root, max_iter=10, snapshot=10, test_initialization="false")
     train(digits_root)
-    before = sorted(path.name for path in (digits_root / "baseline").iterdir())
     set_net(digits_root, "num_output: 10", "num_output: 5")
     assert "0 to 4" in str(error_of(digits_root, force=True))
-    assert sorted(path.name for path in (digits_root / "baseline").iterdir()) == before
+    assert len(snapshots.files(digits_root / "baseline/digits")) == 2
+
+
+def test_a_log_that_cannot_be_written_leaves_an_earlier_runs_snapshots(digits_root):
+    set_solver(digits_root, max_iter=10, snapshot=10)
+    train(digits_root)
+    assert "the log cannot" in str(error_of(digits_root, force=True, log=Path("/dev/full")))
+    assert len(snapshots.files(digits_root / "baseline/digits")) == 2
+
+
+def test_a_stop_before_the_first_batch_leaves_an_earlier_runs_snapshots(digits_root):
+    set_solver(digits_root, max_iter=10, snapshot=10)
+    train(digits_root)
+    set_solver(digits_root, test_iter=1000)
+
+    def stop_in_test(record) -> None:
+        if isinstance(record, Event) and record.kind == "start":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    outcome = train(digits_root, stop_in_test, force=True)
+    assert (outcome.stopped, outcome.iterations, outcome.snapshots) == (True, 0, ())
+    assert len(snapshots.files(digits_root / "baseline/digits")) == 2
 
 
 def test_the_log_says_what_trains(digits_root):
@@ -431,6 +451,28 @@ def test_a_gpu_that_is_not_there_is_an_error(digits_root):
         "2 GPUs and 1 process, expected a process for each\n"
         "torchrun --nproc_per_node=2 -m caffesplit train … starts them."
     )
+
+
+@pytest.mark.parametrize(
+    ("gpu", "device_id", "environment", "expected"),
+    [
+        (None, 0, {}, 0),
+        (None, 2, {}, 2),
+        (None, 7, {}, 0),
+        ("1", 2, {}, 1),
+        (None, 2, {"LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "3"}, 3),
+        ("3,1", 2, {"LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1"}, 1),
+    ],
+)
+def test_of_several_gpus_one_is_chosen_as_caffe_does(
+    monkeypatch, gpu, device_id, environment, expected
+):
+    """A `device_id` that this machine has not gives its first GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert torch_device.chosen("auto", gpu, device_id) == torch.device("cuda", expected)
 
 
 def test_coarser_numbers_are_there_for_the_asking_and_leave_no_trace(digits_root):

@@ -41,7 +41,7 @@ class Subject:
 
 SUBJECTS = (
     Subject("digits", (1, 8, 8), 500, 4, "≥ 1×"),
-    Subject("digits", (1, 8, 8), 100, 64, "≥ 1×"),
+    Subject("digits", (1, 8, 8), 200, 32, "≥ 1×"),
     Subject("cifar10_quick", (3, 32, 32), 10, 100),
     Subject("allcnn", (3, 42, 42), 3, 32),
     Subject("allcnn", (3, 42, 42), 1, 128),

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from caffesplit import experiment
@@ -92,7 +93,8 @@ def _kernel_seconds(solver: Solver, device: torch.device) -> float:
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
         solver.step_to(solver.progress.iteration + PROFILED)
         _wait(device)
-    total = sum(event.self_device_time_total for event in profiled.key_averages())
+    kernels = (event for event in profiled.key_averages() if event.device_type == DeviceType.CUDA)
+    total = sum(event.self_device_time_total for event in kernels if not event.is_user_annotation)
     return total / 1e6 / PROFILED
 
 
