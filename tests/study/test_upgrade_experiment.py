@@ -247,3 +247,19 @@ def test_from_an_old_experiment_to_a_trained_derived_one(caffe, digits_root):
     assert "40 iterations" in run("train", derived, "--caffe", caffe)
     assert len(load(derived).snapshots()) == 2
     assert files(old / "snaps") == kept
+
+
+def test_a_root_folder_keeps_what_the_names_of_images_begin_with(tmp_path):
+    """Caffe appends the names to it as they are."""
+    old = tmp_path / "old"
+    (old / "png").mkdir(parents=True)
+    (old / "list.txt").touch()
+    (old / "solver.prototxt").write_text('net: "net.prototxt" snapshot_prefix: "s"\n')
+    for folder in ("png/", "png/p_"):
+        data = f'source: "list.txt" batch_size: 1 root_folder: "{folder}"'
+        layer = 'name: "data" type: "ImageData" top: "data" top: "label"'
+        text = f"layer {{ {layer} image_data_param {{ {data} }} }}\n"
+        (old / "net.prototxt").write_text(text)
+        upgrade_experiment(old, tmp_path / "new", force=True)
+        found = (tmp_path / "new/train_val.prototxt").read_text()
+        assert f'root_folder: "{old}/{folder}"' in found
