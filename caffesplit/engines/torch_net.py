@@ -3,7 +3,7 @@
 Blobs go by name: a layer in place gives its blob's name a new tensor and leaves the old one be.
 In four corners Caffe's gradients are of another kind; here they are the true ones:
 - where a layer in place overwrites what an earlier layer's backward pass needs (a Dropout in place
-  behind a Sigmoid), Caffe computes with the values that stand there then;
+  behind a Sigmoid), Caffe computes with the values that stand there then (`net.check.kept_tops`);
 - frozen blobs (lr_mult 0) of an LSTM or RNN have gradients in Caffe, which count where gradients
   are clipped;
 - a Parameter layer's gradient is in Caffe that of the last of iter_size passes, not their sum;

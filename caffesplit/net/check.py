@@ -173,6 +173,27 @@ def lone_in_place(net: Net, state: State) -> Iterator[Finding]:
             readers[top] = [layer.name] if is_loss else []
 
 
+READS_ITS_TOP = ("ELU", "Exp", "LRN", "LSTMUnit", "MVN", "Power", "Sigmoid", "Softmax", "TanH")
+"""Types that go back by the values of their top (Backward_cpu in src/caffe/layers)."""
+
+
+def kept_tops(net: Net, state: State) -> Iterator[Finding]:
+    """No layer in place changes what the one before it goes back by; a ReLU's zeros do no harm."""
+    if not state.name.startswith("phase TRAIN"):
+        return
+    makers: dict[str, Layer] = {}
+    for layer in state.layers:
+        is_harmless = layer.type == "ReLU" and not layer.message.relu_param.negative_slope
+        for bottom, top in zip(layer.bottoms, layer.tops, strict=False):
+            maker = makers.get(top)
+            if bottom == top and not is_harmless and maker and maker.type in READS_ITS_TOP:
+                message = f"layer {layer.name!r}: works in place on the top of {maker.name!r}; "
+                message += f"Caffe's gradients through that {maker.type} are of what then stands "
+                message += "there; a top of another name mends it"
+                yield Finding("kept-tops", message, layer.location, True, top, (state.name,))
+        makers |= dict.fromkeys(layer.tops, layer)
+
+
 def shared_shapes(net: Net, state: State) -> Iterator[Finding]:
     """Blobs that share their values have one shape, or as many values (Net::AppendParam)."""
     owners: dict[str, tuple[str, Pattern]] = {}
@@ -256,6 +277,7 @@ STATE_RULES: tuple[Callable[[Net, State], Iterator[Finding]], ...] = (
     defined_bottoms,
     single_producers,
     lone_in_place,
+    kept_tops,
     shared_shapes,
     fitting_bottoms,
 )

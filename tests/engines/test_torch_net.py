@@ -9,7 +9,9 @@ from caffesplit.engines.torch_data import SOURCES
 from caffesplit.engines.torch_layers import ABSENT, DATA_TYPES, LAYERS
 from caffesplit.engines.torch_net import TorchNet
 from caffesplit.errors import NetError, WeightsError
-from caffesplit.formats import schema
+from caffesplit.formats import prototxt, schema
+from caffesplit.net import graph
+from caffesplit.net.check import check_net
 
 
 def layer(name, type_name, bottoms="", tops="", rest=""):
@@ -382,3 +384,16 @@ def test_a_layer_adds_to_a_shared_gradient_only_where_its_own_lr_mult_is_not_zer
     ours = run_torch(text, np.random.default_rng(0))
     theirs = real_caffe(text, ours.given)
     np.testing.assert_allclose(ours.diffs["two|0"], theirs.diffs["two|0"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("top", ["t", "apart"])
+def test_a_gradient_is_another_one_than_caffes_only_where_check_tells(real_caffe, top):
+    """Caffe goes back through the TanH by the doubled values."""
+    text = layer("b0", "Parameter", "", "b0", "parameter_param { shape { dim: 2 dim: 3 } }")
+    text += layer("tanh", "TanH", "b0", "t")
+    text += layer("twice", "Power", "t", top, "loss_weight: 1 power_param { scale: 2 }")
+    ours = run_torch(text, np.random.default_rng(0))
+    theirs = real_caffe(text, ours.given)
+    told = check_net(graph.build(prototxt.parse(text)))
+    assert [each.rule for each in told] == (["kept-tops"] if top == "t" else [])
+    assert np.allclose(ours.diffs["b0|0"], theirs.diffs["b0|0"], rtol=1e-5) == (not told)

@@ -132,6 +132,31 @@ def test_caffe_refuses_what_is_not_alone_in_place(python_caffe):
         assert all(pycaffe(text) for text in ALONE)
 
 
+TANH = READER
+DROPOUT = 'layer { name: "drop" type: "Dropout" bottom: "read" top: "read" }\n'
+
+
+def test_what_works_in_place_on_values_that_caffe_goes_back_by_is_told():
+    assert found(SMALL + TANH + DROPOUT) == [
+        "net.prototxt:3:1: warning: layer 'drop': works in place on the top of 'reader'; Caffe's "
+        "gradients through that TanH are of what then stands there; a top of another name mends "
+        "it, in phase TRAIN [kept-tops]"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SMALL + TANH + RELU.replace("data", "read"),
+        SMALL + TANH + DROPOUT.replace('top: "read"', 'top: "dropped"'),
+        SMALL + TANH.replace("TanH", "ReLU") + DROPOUT,
+        SMALL + TANH + DROPOUT.replace("name:", "include { phase: TEST } name:"),
+    ],
+)
+def test_what_harms_no_gradient_is_not(text):
+    assert found(text) == []
+
+
 def fully_connected(name, outputs, more="", bottom="data", share_mode=""):
     return (
         f'layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}"\n'
