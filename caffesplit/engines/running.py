@@ -119,7 +119,7 @@ def unwritten(job: Job, watch: Watch, error: OutputError) -> TrainingError:
     return TrainingError(
         f"the training ended {_when(watch)}: {error.found}",
         error.expected,
-        "\n".join(part for part in ("Make room there.", _way_on(job, watch)) if part),
+        "\n".join(part for part in (error.remedy, _way_on(job, watch)) if part),
         error.at,
     )
 

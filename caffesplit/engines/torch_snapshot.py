@@ -34,7 +34,7 @@ class Snapshots:
         self._prefix, self._root, self._log = prefix, root, log
         self._hdf5 = solver.snapshot_format == solver.HDF5
         if self._hdf5:
-            hdf5.library(Location(f"{prefix}_iter_N.caffemodel{hdf5.SUFFIX}"))
+            hdf5.h5py_for(Location(f"{prefix}_iter_N.caffemodel{hdf5.SUFFIX}"))
 
     def write(self, progress: Progress, name: str, fed: FedNet, updater: Updater) -> None:
         """Write weights and solver state, over earlier ones of this iteration.

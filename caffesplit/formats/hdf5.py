@@ -40,7 +40,7 @@ MAX_DEPTH = 32
 def opened(path: str) -> Iterator[Any]:
     """Open an HDF5 file; what the library finds wrong with it is raised as WeightsError."""
     at = Location(path)
-    h5py = library(at)
+    h5py = h5py_for(at)
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -53,7 +53,7 @@ def opened(path: str) -> Iterator[Any]:
 @contextmanager
 def created(path: Path, at: Location) -> Iterator[Any]:
     """Create an HDF5 file, which `at` names; what the system refuses is raised as OSError."""
-    h5py = library(at)
+    h5py = h5py_for(at)
     try:
         with h5py.File(path, "w") as file:
             yield file
@@ -66,7 +66,7 @@ def created(path: Path, at: Location) -> Iterator[Any]:
         raise OSError(number, os.strerror(number), at.path) from error
 
 
-def library(at: Location) -> Any:
+def h5py_for(at: Location) -> Any:
     """The module h5py; WeightsError about the file at `at` where it is not installed."""
     try:
         import h5py

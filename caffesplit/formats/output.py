@@ -116,7 +116,7 @@ def _no_room(folder: Path, error: OSError) -> OutputError:
     return OutputError(
         f"the output does not fit on the disk ({error.strerror}, {free:,} bytes are free)",
         "room for all of it",
-        "Make room or give an output on another disk; nothing was written.",
+        "Make room, or give an output on another disk.",
         Location(str(folder)),
     )
 

@@ -326,8 +326,8 @@ def test_a_disk_that_fills_up_ends_the_run_and_the_message_says_how_to_go_on(dig
         f"caffesplit: {digits_root}/baseline: the training ended after iteration 20: "
         r"the output does not fit on the disk \(File too large, [\d,]+ bytes are free\), "
         "expected room for all of it\n"
-        f"Make room there.\nIt goes on from its last snapshot with --snapshot "
-        f"{digits_root}/{state}\n",
+        "Make room, or give an output on another disk.\n"
+        f"It goes on from its last snapshot with --snapshot {digits_root}/{state}\n",
         done.stderr,
     )
 

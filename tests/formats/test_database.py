@@ -143,7 +143,7 @@ def test_a_full_disk_is_told_and_left_as_it_was(small_disk, free):
     assert re.fullmatch(
         rf"{small_disk}/db: the output does not fit on the disk "
         rf"\(.*, {free << 10:,} bytes are free\), expected room for all of it\n"
-        "Make room or give an output on another disk; nothing was written.",
+        "Make room, or give an output on another disk.",
         str(caught.value),
     )
     assert [path.name for path in small_disk.iterdir()] == ["other"]

@@ -198,7 +198,7 @@ def test_a_full_disk_is_told_with_what_is_free_on_it(tmp_path, number):
     assert re.fullmatch(
         rf"{tmp_path}/new: the output does not fit on the disk \({os.strerror(number)}, "
         r"[\d,]+ bytes are free\), expected room for all of it\n"
-        "Make room or give an output on another disk; nothing was written.",
+        "Make room, or give an output on another disk.",
         str(caught.value),
     )
     assert names(tmp_path) == set()
