@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import IO, Any
 
 from caffesplit.engines.job import Job, Outcome
 from caffesplit.engines.watch import Watch
@@ -24,6 +25,16 @@ SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 """Those that a run handles: Caffe takes a snapshot and stops on SIGINT, takes one on SIGHUP."""
 
 
+def lock(file: IO[Any], busy: CaffesplitError) -> None:
+    """Keep other processes from locking an open file until it is closed; `busy` if one has."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise busy from error
+    except OSError:
+        pass  # Some network file systems have no locks.
+
+
 @contextmanager
 def alone(solver: Path) -> Iterator[None]:
     """Keep a second training of the same solver from starting meanwhile.
@@ -32,18 +43,13 @@ def alone(solver: Path) -> Iterator[None]:
         EngineError: if it is at work already.
     """
     with solver.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise EngineError(
-                "this solver is being trained with already",
-                "one training at a time",
-                "Wait for its end, or stop it: both would write the same snapshots.",
-                Location(str(solver)),
-            ) from error
-        except OSError:
-            # Some network file systems have no locks.
-            pass
+        busy = EngineError(
+            "this solver is being trained with already",
+            "one training at a time",
+            "Wait for its end, or stop it: both would write the same snapshots.",
+            Location(str(solver)),
+        )
+        lock(file, busy)
         yield
 
 

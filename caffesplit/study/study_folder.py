@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from caffesplit.engines import running
 from caffesplit.errors import Location, OutputError, StudyError
 from caffesplit.formats.output import replacing
 from caffesplit.study import bases
@@ -44,17 +44,13 @@ def alone(out: Path, text: str) -> Iterator[None]:
             Location(str(out)),
         ) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StudyError(
-                "a study is being run here already",
-                "one at a time",
-                "Wait for its end, or stop it.",
-                Location(str(out)),
-            ) from error
-        except OSError:
-            pass  # Some network file systems have no locks.
+        busy = StudyError(
+            "a study is being run here already",
+            "one at a time",
+            "Wait for its end, or stop it.",
+            Location(str(out)),
+        )
+        running.lock(file, busy)
         with replacing(out / STUDY_FILE, force=True) as (staged,):
             staged.write_text(text, encoding="utf-8")
         yield
